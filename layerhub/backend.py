@@ -1,0 +1,128 @@
+"""The Backend contract, and what every backend gets for nothing.
+
+A backend is an array-API namespace (``layerhub.namespace.STANDARD`` lists the functions it needs), a way to bring
+arrays in and out, and whatever it does better than the defaults: differentiate, hold variables, execute programs.
+The smallest one gives ``name`` and ``namespace`` and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from layerhub import autodiff
+from layerhub.errors import BackendError, DTypeError
+from layerhub.execution import Executor, Program
+from layerhub.namespace import Namespace
+
+
+class Cell:
+    """A variable for array libraries that have none: a place for an array."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+class Backend:
+    """One array library, as LayerHub sees it.
+
+    name: as registered. namespace: an array-API namespace. extras: functions of ``layerhub.namespace`` that the
+    library does better than the defaults, by name.
+    """
+
+    name: str
+    namespace: Any
+    extras: dict[str, Callable[..., Any]] = {}
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    has_gradients = True
+    has_sparse = False
+
+    def __init__(self) -> None:
+        self.xp = Namespace(self.namespace, **self.extras)
+
+    # Arrays
+
+    def asarray(self, value: Any, dtype: str | None = None, device: str | None = None) -> Any:
+        """A native array from an ndarray (or one's own array), cast and moved as asked."""
+        return self.xp.asarray(value, dtype=None if dtype is None else self.dtype(dtype))
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        """An ndarray from a native array."""
+        return np.asarray(x)
+
+    def owns(self, x: Any) -> bool:
+        """Whether ``x`` is one of this backend's arrays."""
+        return isinstance(x, type(self.xp.zeros((1,))))
+
+    def dtype(self, name: str) -> Any:
+        """The native data type called ``name``."""
+        found = getattr(self.xp, name, None)
+        if found is None:
+            raise DTypeError(f"the backend {self.name!r} has no data type {name!r}; its float types: {self.dtypes}")
+        return found
+
+    def dtype_name(self, x: Any) -> str:
+        """The name of an array's data type."""
+        return str(x.dtype).rpartition(".")[2]
+
+    def device_of(self, x: Any) -> str:
+        """The device that an array is on."""
+        return "cpu"
+
+    def devices(self) -> list[str]:
+        """The devices that models can be put on."""
+        return ["cpu"]
+
+    def check_device(self, device: str | None) -> str:
+        """The device's full name; the default one for None. Raises BackendError where there is no such device."""
+        available = self.devices()
+        if device is None:
+            return available[0]
+        if device not in available:
+            raise BackendError(f"the backend {self.name!r} has no device {device!r}; it has: {', '.join(available)}")
+        return device
+
+    # Variables
+
+    def variable(self, value: np.ndarray, trainable: bool, device: str | None, memory: tuple[int, ...] | None) -> Any:
+        """A place for a weight. memory: the order of axes in memory that its kernel likes, slowest first."""
+        return Cell(self.asarray(value, device=device))
+
+    def read(self, variable: Any) -> Any:
+        """The array that a variable holds."""
+        return variable.value
+
+    def assign(self, variable: Any, value: Any) -> None:
+        """Give a variable a new native array."""
+        variable.value = value
+
+    # Differentiation
+
+    @property
+    def own_autodiff(self) -> bool:
+        """Whether arrays are differentiated by the library; else the core does, and kernels need VJPs for it."""
+        return type(self).value_and_grad is not Backend.value_and_grad
+
+    @property
+    def recording_xp(self) -> Any:
+        """The namespace in which definitions run when they are to be differentiated."""
+        return self.xp if self.own_autodiff else autodiff.differentiable(self.xp)
+
+    def value_and_grad(
+        self, function: Callable[[list], tuple[Any, Any]], params: Sequence[Any]
+    ) -> tuple[Any, Any, list[Any]]:
+        """(loss, aux, gradients) of ``function(params) -> (loss, aux)``, at native arrays ``params``."""
+        return autodiff.value_and_grad(self.xp, function, params)
+
+    # Execution
+
+    def executor(self, program: Program, device: str | None = None) -> Executor:
+        """What runs a program: the default runs it call by call."""
+        return Executor(self, program, device)
+
+    def synchronize(self) -> None:
+        """Wait until all work that was asked for is done; for measuring."""

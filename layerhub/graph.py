@@ -1,0 +1,308 @@
+"""Graphs: symbolic tensors, the nodes between them, and what calling a layer does.
+
+A layer called on symbolic tensors adds a node. Called on native tensors it runs at once, on the backend that owns
+them, as one more step of that backend's own differentiation.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from layerhub import config, seeds
+from layerhub.errors import GraphError, StateError, WeightsError
+from layerhub.plan import Planner, Value
+from layerhub.registry import registry
+from layerhub.spec.axes import Shape, as_shape
+from layerhub.spec.core import InputLayer
+from layerhub.spec.layer import Layer, Runtime
+from layerhub.variable import Variable, initial_value
+
+_order = itertools.count()
+
+
+@dataclass(eq=False)
+class Tensor:
+    """A tensor of which only the shape and type are known. node: what makes it; position: among its outputs."""
+
+    shape: Shape
+    dtype: str
+    node: Node
+    position: int = 0
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def name(self) -> str:
+        """The name of the layer that makes it."""
+        return self.node.layer.label
+
+    def __repr__(self) -> str:
+        return f"<Tensor {self.name} shape={self.shape} dtype={self.dtype}>"
+
+
+class Node:
+    """One use of a layer: what goes in and comes out."""
+
+    def __init__(self, layer: Any, inputs: Sequence[Tensor], states: Sequence[Tensor], single: bool = True):
+        self.layer, self.inputs, self.states, self.single = layer, tuple(inputs), tuple(states), single
+        self.order = next(_order)
+        shapes = layer.output_shapes(*(x.shape for x in inputs))
+        dtype = layer.output_dtype(*(x.dtype for x in inputs))
+        self.outputs = tuple(Tensor(shape, dtype, self, k) for k, shape in enumerate(shapes))
+        nodes_of(layer).append(self)
+
+
+_nodes: WeakKeyDictionary[Any, list[Node]] = WeakKeyDictionary()
+
+
+def nodes_of(layer: Any) -> list[Node]:
+    """The uses of a layer, in the order in which they were made."""
+    return _nodes.setdefault(layer, [])
+
+
+def Input(
+    shape: Sequence[int | None] | None = None,
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    sparse: bool = False,
+    batch_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+    tensor: Any = None,
+) -> Tensor:
+    """Where data enter a model.
+
+    shape: without the batch axis; batch_shape: with it. dtype: float inputs are converted to it; None takes
+    ``lh.config.floatx()``. sparse: only for backends that declare it. tensor: a native tensor, whose shape and type are
+    taken.
+    """
+    if tensor is not None:
+        backend = owner(tensor)
+        batch_shape, dtype = tuple(int(size) for size in tensor.shape), dtype or backend.dtype_name(tensor)
+        shape = None
+    layer = InputLayer(shape, batch_size, sparse, batch_shape, name=name)
+    node = Node.__new__(Node)
+    node.layer, node.inputs, node.states, node.single, node.order = layer, (), (), True, next(_order)
+    node.outputs = (Tensor(layer.full_shape, dtype or config.floatx(), node),)
+    layer.__dict__["tensor"] = tensor
+    nodes_of(layer).append(node)
+    return node.outputs[0]
+
+
+def owner(x: Any) -> Any:
+    """The backend that owns a native tensor; numpy owns ndarrays."""
+    for backend in registry().loaded():
+        if backend.owns(x):
+            return backend
+    # A tensor's framework is imported already, so its backend is cheap to load; no other one is tried.
+    root = type(x).__module__.partition(".")[0]
+    for name, (entry, _) in registry().entries.items():
+        if root in entry.requires or (name == "numpy" and isinstance(x, np.ndarray)):
+            backend = registry().backend(name)
+            if backend.owns(x):
+                return backend
+    raise GraphError(f"no backend owns {type(x).__module__}.{type(x).__qualname__}; give a tensor of an installed backend")
+
+
+class Store:
+    """The weights of one layer that is used by itself or in models."""
+
+    def __init__(self, layer: Layer):
+        self.layer = layer
+        self._variables: list[Variable] | None = None
+        self.seed, self.place = 0, ""
+
+    @property
+    def built(self) -> bool:
+        return self._variables is not None
+
+    def build(self, *shapes: Shape, seed: int | None = None, place: str = "0") -> list[Variable]:
+        """Make the variables, or check that those there are fit these input shapes."""
+        specs = self.layer.weight_specs(*map(as_shape, shapes))
+        if self._variables is None:
+            self.seed, self.place = seeds.next_seed() if seed is None else seed, place
+            self._variables = [Variable(spec, self.layer, self._starter(spec)) for spec in specs]
+        for variable, spec in zip(self._variables, specs, strict=True):
+            if variable.shape != spec.shape:
+                raise WeightsError(
+                    f"{self.layer!r} has weights for other inputs: {spec.name} has shape {variable.shape}, "
+                    f"inputs of shape {', '.join(map(str, shapes))} need {spec.shape}"
+                )
+        return self._variables
+
+    def _starter(self, spec: Any) -> Callable[[], np.ndarray]:
+        return lambda: initial_value(spec, self.seed, f"{self.place}/{spec.name}")
+
+    @property
+    def variables(self) -> list[Variable]:
+        if self._variables is None:
+            raise StateError(f"{self.layer!r} has no weights yet: build(shape) it, or use it in a model first")
+        return self._variables
+
+    def by_name(self) -> dict[str, Variable]:
+        """The variables by the names that the spec gives them."""
+        return {variable.name: variable for variable in self.variables}
+
+    def get(self) -> list[np.ndarray]:
+        return [variable.numpy() for variable in self.variables] if self.built or self.layer.held else []
+
+    def set(self, values: Sequence[Any]) -> None:
+        set_all(self.variables if self.built or self.layer.held else [], values, repr(self.layer))
+
+    def count(self) -> int:
+        return sum(int(np.prod(v.shape)) for v in self.variables) if self.built or self.layer.held else 0
+
+
+def set_all(variables: Sequence[Variable], values: Sequence[Any], who: str) -> None:
+    """Give variables new values, all of them or none."""
+    if len(values) != len(variables):
+        raise WeightsError(f"{who} has {len(variables)} weights, {len(values)} were given; nothing was changed")
+    checked = [variable.check(value) for variable, value in zip(variables, values, strict=True)]
+    for variable, value in zip(variables, checked, strict=True):
+        variable.assign(value)
+
+
+_stores: WeakKeyDictionary[Layer, Store] = WeakKeyDictionary()
+
+
+class GraphRuntime(Runtime):
+    """What layers do when they are called."""
+
+    def store(self, layer: Layer) -> Store:
+        found = _stores.get(layer)
+        if found is None:
+            found = _stores[layer] = Store(layer)
+        return found
+
+    def call(self, layer: Layer, *inputs: Any, **extras: Any) -> Any:
+        flat = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else list(inputs)
+        states = list(extras.pop("initial_state", None) or ())
+        # x, h, c in one list, as Keras has it for recurrent layers.
+        if layer.states and len(flat) == 1 + layer.states:
+            flat, states = flat[:1], flat[1:]
+        if not flat:
+            raise GraphError(f"{layer!r} was called without an input")
+        if all(isinstance(x, Tensor) for x in flat + states):
+            if extras:
+                raise GraphError(f"{layer!r} takes no {', '.join(extras)} when it is called on symbolic tensors")
+            return unwrapped(Node(layer, flat, states).outputs)
+        if any(isinstance(x, Tensor) for x in flat + states):
+            raise GraphError(f"{layer!r} was called on symbolic and native tensors at once; give tensors of one sort")
+        return run_eagerly(layer, flat, states, **extras)
+
+    def trial(self, function: Callable, shapes: Sequence[Shape], dtype: str) -> Shape:
+        """A function's output shape: run on zeros, twice, with different sizes for what is unknown."""
+        found = []
+        for unknown in (2, 3):
+            given = [np.zeros(tuple(unknown if s is None else s for s in shape), dtype) for shape in shapes]
+            found.append(np.shape(function(*given)))
+        return tuple(a if a == b else None for a, b in zip(*found, strict=True))
+
+
+Layer.runtime = GraphRuntime()
+
+
+def unwrapped(outputs: Sequence[Any]) -> Any:
+    """One output by itself, several as a list."""
+    return outputs[0] if len(outputs) == 1 else list(outputs)
+
+
+_eager: WeakKeyDictionary[Layer, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bool = False, mask: Any = None) -> Any:
+    """A layer on native tensors, on the backend that owns the first; differentiable there."""
+    backend = owner(inputs[0])
+    shapes = [tuple(int(size) for size in x.shape) for x in inputs]
+    variables = layer.store.build(*shapes)
+    masks = mask if isinstance(mask, (list, tuple)) else [mask] * (mask is not None)
+    key = (backend.name, training, tuple(map(len, shapes)), tuple(shapes), len(masks), len(states))
+    plans = _eager.setdefault(layer, {})
+    if key not in plans:
+        planner = Planner(registry(), backend.name, training, layer.store.seed)
+        values = [
+            planner.input(shape, backend.dtype_name(x), masked=i < len(masks))
+            for i, (shape, x) in enumerate(zip(shapes, inputs, strict=True))
+        ]
+        begin = [planner.input(tuple(map(int, s.shape)), backend.dtype_name(s)) for s in states]
+        outputs = planner.call(layer, values, layer.store.place or "0", begin)
+        plan = planner.plan(outputs)
+        names = layer.store.by_name()
+        plans[key] = plan.function(backend.xp), [names[slot.spec.name] for slot in plan.slots], plan, itertools.count()
+    run, ordered, plan, steps = plans[key]
+    device = backend.device_of(inputs[0])
+    handles = [
+        v.at(backend, device, slot.memory) for v, slot in zip(ordered, plan.slots, strict=True)
+    ]
+    given = tuple(backend.asarray(m, "bool", device) for m in masks)
+    outputs, updates, _, _ = run([backend.read(h) for h in handles], (*inputs, *states), given, next(steps) if training else 0)
+    for index, value in zip(plan.updated, updates, strict=True):
+        backend.assign(handles[index], value)
+    return unwrapped(outputs)
+
+
+# Models as graphs
+
+
+def between(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Node]:
+    """The nodes that lead from inputs to outputs, in the order in which they were made. Raises GraphError."""
+    known = {x.node for x in inputs}
+    seen: set[Node] = set()
+    stack = [y.node for y in outputs]
+    while stack:
+        node = stack.pop()
+        if node in seen or node in known:
+            continue
+        seen.add(node)
+        if not node.inputs:
+            raise GraphError(
+                f"the outputs depend on the input {node.layer.label!r}, which is not among the model's inputs"
+            )
+        stack.extend(x.node for x in (*node.inputs, *node.states))
+    return sorted(seen, key=lambda node: node.order)
+
+
+def unique_layers(nodes: Sequence[Node]) -> list[Any]:
+    """The layers of nodes, each once."""
+    return list(dict.fromkeys(node.layer for node in nodes))
+
+
+def lower(
+    planner: Planner, inputs: Sequence[Tensor], outputs: Sequence[Tensor], values: Sequence[Value], prefix: str = ""
+) -> list[Value]:
+    """The steps of a graph, given the values of its inputs. Nested models are lowered in place."""
+    nodes = between(inputs, outputs)
+    places = {layer: f"{prefix}{i}" for i, layer in enumerate(unique_layers(nodes))}
+    known: dict[Any, Value] = dict(zip(inputs, values, strict=True))
+    for node in nodes:
+        given = [known[x] for x in node.inputs]
+        states = [known[x] for x in node.states]
+        place = places[node.layer]
+        if hasattr(node.layer, "lower"):
+            made = node.layer.lower(planner, given, f"{place}/")
+        else:
+            made = planner.call(node.layer, given, place, states)
+        known.update(zip(node.outputs, made, strict=True))
+    return [known[y] for y in outputs]
+
+
+def placed_layers(inputs: Sequence[Tensor], outputs: Sequence[Tensor], prefix: str = "") -> Iterator[tuple[str, Layer, list[Shape]]]:
+    """(place, layer, input shapes) of every layer with weights of its own, nested models opened."""
+    nodes = between(inputs, outputs)
+    places = {layer: f"{prefix}{i}" for i, layer in enumerate(unique_layers(nodes))}
+    met = set()
+    for node in nodes:
+        if node.layer in met:
+            continue
+        met.add(node.layer)
+        if hasattr(node.layer, "lower"):
+            yield from placed_layers(node.layer.inputs, node.layer.outputs, f"{places[node.layer]}/")
+        else:
+            yield places[node.layer], node.layer, [x.shape for x in node.inputs]

@@ -1,0 +1,238 @@
+"""What is installed: backends, specs and kernels, gathered from plugins once, and why each kernel won.
+
+``Registry`` asks plugins one by one and keeps their answers in dictionaries. Nothing that one plugin does wrong
+reaches another: each has a plugin manager of its own, and its problem is kept to be shown.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from layerhub import hookspecs
+from layerhub.errors import BackendError, KernelError, LayerHubError, PluginError, suggest
+from layerhub.hookspecs import API_VERSIONS, BackendEntry
+from layerhub.kernels import Call, Kernel, KernelSet
+from layerhub.spec import KINDS, Spec, collect
+
+GROUP = "layerhub"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A plugin that cannot be used, or a part of one, and why."""
+
+    plugin: str
+    reason: str
+
+
+class Plugin:
+    """One plugin with a manager of its own, so that it can neither abort the others' hooks nor hide among them."""
+
+    def __init__(self, name: str, module: Any):
+        self.name = name
+        self.manager = pluggy.PluginManager(GROUP)
+        self.manager.add_hookspecs(hookspecs)
+        api = getattr(module, "LAYERHUB_API", None)
+        if api not in API_VERSIONS:
+            supported = ", ".join(map(str, API_VERSIONS))
+            said = "declares no LAYERHUB_API" if api is None else f"was written for plugin API {api}"
+            raise PluginError(f"{said}; this LayerHub supports {supported}: set LAYERHUB_API in the plugin's module")
+        self.manager.register(module, name)
+        self.manager.check_pending()
+
+    def ask(self, hook: str, **arguments: Any) -> list[Any]:
+        """The plugin's answers to a hook: flat, without None."""
+        answers = []
+        for answer in getattr(self.manager.hook, hook)(**arguments):
+            several = isinstance(answer, Iterable) and not isinstance(answer, (KernelSet, type, ModuleType))
+            answers.extend(answer if several else [answer])
+        return [answer for answer in answers if answer is not None]
+
+
+class Registry:
+    """Backends and kernels by name. ``plugins`` are (name, function that imports the plugin's module)."""
+
+    def __init__(self, plugins: Iterable[tuple[str, Callable[[], Any]]]):
+        self.plugins: list[Plugin] = []
+        self.problems: list[Problem] = []
+        self.entries: dict[str, tuple[BackendEntry, Plugin]] = {}
+        self._loaded: dict[str, Any] = {}
+        self._kernels: dict[str, dict[tuple[str, str], list[Kernel]]] = {}
+        self._overrides: dict[tuple[str, str, str], Kernel] = {}
+        self._lock = threading.RLock()
+        for name, load in plugins:
+            with self._reporting(name):
+                plugin = Plugin(name, load())
+                self.plugins.append(plugin)
+                for entry in plugin.ask("layerhub_backend"):
+                    self._enter(entry, plugin)
+                for spec in plugin.ask("layerhub_specs"):
+                    collect(spec, name) if isinstance(spec, ModuleType) else spec.kind.add(spec, name)
+
+    def _reporting(self, plugin: str) -> _Reporting:
+        return _Reporting(self.problems, plugin)
+
+    def _enter(self, entry: BackendEntry, plugin: Plugin) -> None:
+        if not isinstance(entry, BackendEntry):
+            raise PluginError(f"layerhub_backend must return a BackendEntry, not {entry!r}")
+        if entry.name in self.entries:
+            raise PluginError(f"the backend name {entry.name!r} is already taken by {self.entries[entry.name][1].name}")
+        self.entries[entry.name] = (entry, plugin)
+
+    # Backends
+
+    def usable(self) -> dict[str, dict[str, Any]]:
+        """The backends that are installed and whose requirements are there; nothing is imported to find out."""
+        return {name: detail for name, detail in self.listing().items() if detail["missing"] == []}
+
+    def listing(self) -> dict[str, dict[str, Any]]:
+        """All backends on offer: plugin, requirements with their versions, what is missing, how to install it."""
+        found = {}
+        for name, (entry, plugin) in self.entries.items():
+            missing = [module for module in entry.requires if find_spec(module) is None]
+            versions = {module: _version(module) for module in entry.requires if module not in missing}
+            found[name] = {
+                "plugin": plugin.name,
+                "requires": list(entry.requires),
+                "versions": versions,
+                "missing": missing,
+                "install": entry.install,
+                "loaded": name in self._loaded,
+            }
+        return found
+
+    def backend(self, name: str) -> Any:
+        """The backend called ``name``, loaded at first use. Raises BackendError, saying what to install."""
+        found = self._loaded.get(name)
+        if found is not None:
+            return found
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+            return self._loaded[name]
+
+    def loaded(self) -> list[Any]:
+        """The backends that are in use in this process."""
+        return list(self._loaded.values())
+
+    def _load(self, name: str) -> Any:
+        if name not in self.entries:
+            broken = [p for p in self.problems if p.plugin == name]
+            if broken:
+                raise BackendError(f"the plugin {name!r} is installed but broken: {broken[0].reason}")
+            hint = suggest(name, self.entries) or f" If there is one, install it: pip install layerhub-{name}"
+            raise BackendError(f"no backend is called {name!r} (installed: {', '.join(self.entries)}).{hint}")
+        entry, plugin = self.entries[name]
+        missing = [module for module in entry.requires if find_spec(module) is None]
+        if missing:
+            how = f": {entry.install}" if entry.install else ""
+            raise BackendError(f"the backend {name!r} needs {', '.join(missing)}, which is not installed; install it{how}")
+        try:
+            return entry.load()
+        except LayerHubError:
+            raise
+        except Exception as problem:
+            self.problems.append(Problem(plugin.name, f"the backend {name!r} does not load: {_told(problem)}"))
+            raise BackendError(f"the backend {name!r} of {plugin.name} does not load: {_told(problem)}") from problem
+
+    # Kernels
+
+    def _table(self, backend: str) -> dict[tuple[str, str], list[Kernel]]:
+        if backend in self._kernels:
+            return self._kernels[backend]
+        with self._lock:
+            owner = self.entries[backend][1].name if backend in self.entries else ""
+            found: list[Kernel] = []
+            for plugin in self.plugins:
+                with self._reporting(plugin.name):
+                    for kernel_set in plugin.ask("layerhub_kernels", backend=backend):
+                        if not isinstance(kernel_set, KernelSet):
+                            raise PluginError(f"layerhub_kernels must return a KernelSet, not {kernel_set!r}")
+                        for kernel in kernel_set:
+                            kernel.plugin = plugin.name
+                            with self._reporting(plugin.name):
+                                kernel.check()
+                                found.append(kernel)
+            # The highest priority first; at equal priority the backend's own plugin, then others by name.
+            found.sort(key=lambda k: (-k.priority, k.plugin != owner, k.plugin))
+            table: dict[tuple[str, str], list[Kernel]] = {}
+            for kernel in found:
+                table.setdefault((kernel.kind, kernel.name), []).append(kernel)
+            self._kernels[backend] = table
+            return table
+
+    def kernels(self, backend: str, name: str, kind: str = "layer") -> list[Kernel]:
+        """The kernels for a spec on a backend, the preferred one first."""
+        override = self._overrides.get((backend, kind, name))
+        registered = self._table(backend).get((kind, name), [])
+        return ([override] if override else []) + registered
+
+    def kernel(self, backend: str, spec: Spec, call: Call) -> Kernel | None:
+        """The kernel that serves this configuration; None where the definition does."""
+        for kernel in self.kernels(backend, type(spec).__name__, spec.kind.name):
+            if kernel.serves(spec, call):
+                return kernel
+        return None
+
+    def override(self, backend: str, name: str, function: Callable[..., Any] | None, kind: str = "layer") -> None:
+        """Prefer a function of one's own for a spec on a backend, in models bound from now on; None takes it back."""
+        key = (backend, kind, KINDS[kind].find(name).__name__)
+        if function is None:
+            self._overrides.pop(key, None)
+            return
+        kernel = function if isinstance(function, Kernel) else Kernel(key[2], function, kind)
+        kernel.plugin = kernel.plugin or "user"
+        kernel.check()
+        self._overrides[key] = kernel
+
+
+class _Reporting:
+    """Turns what a plugin raises into a Problem."""
+
+    def __init__(self, problems: list[Problem], plugin: str):
+        self.problems, self.plugin = problems, plugin
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, problem: BaseException | None, trace: Any) -> bool:
+        if not isinstance(problem, Exception):
+            return False
+        self.problems.append(Problem(self.plugin, _told(problem)))
+        return True
+
+
+def _told(problem: BaseException) -> str:
+    text = str(problem)
+    return text if isinstance(problem, (PluginError, KernelError)) else f"{type(problem).__name__}: {text}"
+
+
+def _version(module: str) -> str:
+    try:
+        return version(module)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _from_metadata() -> list[tuple[str, Callable[[], Any]]]:
+    """Installed plugins: the embedded ones first, then by name, so that who wins a name is always the same."""
+
+    def order(point: EntryPoint) -> tuple[bool, str]:
+        return (point.dist is None or point.dist.name != "layerhub", point.name)
+
+    return [(point.name, point.load) for point in sorted(set(entry_points(group=GROUP)), key=order)]
+
+
+@cache
+def registry() -> Registry:
+    """The registry of installed plugins."""
+    return Registry(_from_metadata())

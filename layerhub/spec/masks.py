@@ -1,0 +1,53 @@
+"""Mask rules: which mask a layer's output has, given the masks of its inputs.
+
+A mask is bool, (batch, time), true where a step counts. A rule says beforehand whether a mask comes out (``exists``),
+so that no work is planned for masks that nobody has, and computes it (``value``) by array functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """How masks go through a layer.
+
+    exists: (layer, which inputs have a mask) -> whether the output has one.
+    value: (layer, xp, inputs, masks) -> the output's mask; None where it is the first input's, unchanged.
+    drops: a mask that arrives is of no use here: it is dropped, with a warning.
+    """
+
+    text: str
+    exists: Callable[[Any, tuple[bool, ...]], bool]
+    value: Callable[[Any, Any, tuple, tuple], Any] | None = None
+    drops: bool = False
+
+
+passes = MaskRule("passes the mask on", lambda layer, has: has[0])
+stops = MaskRule("cannot use a mask", lambda layer, has: False, drops=True)
+absorbs = MaskRule("uses the mask and ends it", lambda layer, has: False)
+
+
+def _any_of(layer: Any, xp: Any, inputs: tuple, masks: tuple) -> Any:
+    result = masks[0]
+    for mask in masks[1:]:
+        result = xp.logical_or(result, mask)
+    return result
+
+
+unites = MaskRule("a step counts where it counts in any input", lambda layer, has: all(has), _any_of)
+
+
+def sizes(xp: Any, x: Any) -> tuple[Any, ...]:
+    """The shape of an array, with unknown sizes as the backend's scalars."""
+    return tuple(xp.size(x, axis) for axis in range(x.ndim))
+
+
+def widened(xp: Any, mask: Any, ndim: int) -> Any:
+    """A mask with axes of size 1 appended, until it has ``ndim``."""
+    for _ in range(ndim - mask.ndim):
+        mask = xp.expand_dims(mask, axis=-1)
+    return mask
