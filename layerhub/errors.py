@@ -42,7 +42,7 @@ class StateError(LayerHubError, RuntimeError):
     """Something was asked for too early: before a layer has weights, before a model is compiled."""
 
 
-class UnknownNameError(LayerHubError, LookupError):
+class UnknownNameError(LayerHubError, LookupError, AttributeError):
     """No layer, activation, loss, … of that name is registered."""
 
 

@@ -236,3 +236,13 @@ def _from_metadata() -> list[tuple[str, Callable[[], Any]]]:
 def registry() -> Registry:
     """The registry of installed plugins."""
     return Registry(_from_metadata())
+
+
+def backends() -> dict[str, dict[str, Any]]:
+    """The backends that are installed and usable, by name, with details. No framework is imported."""
+    return registry().usable()
+
+
+def override_kernel(backend: str, name: str, function: Callable[..., Any] | None, kind: str = "layer") -> None:
+    """Prefer a kernel of one's own, in models bound from now on; None takes it back. See ``layerhub.kernels``."""
+    registry().override(backend, name, function, kind)

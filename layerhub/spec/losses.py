@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from layerhub.errors import DataError
 from layerhub.spec.axes import Shape
 from layerhub.spec.base import Kind, ValueSpec
-from layerhub.spec.domains import Rate
+from layerhub.spec.domains import Function, Rate
 
 losses = Kind("loss")
 
@@ -173,3 +173,15 @@ class SparseCategoricalCrossentropy(Categorical):
         outside = outside[outside != self.ignore_class] if self.ignore_class is not None else outside
         if outside.size:
             raise DataError(f"{self!r}: the target {outside.flat[0]} is outside the {classes} classes of the predictions")
+
+
+class FunctionLoss(Loss):
+    """A user's own function (y_true, y_pred) -> values, written with ``layerhub.ops``."""
+
+    function: Function
+
+    def define(self, xp: Any, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred)
+
+    def target_shape(self, y_true: Shape, y_pred: Shape) -> Shape:
+        return y_true

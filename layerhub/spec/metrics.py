@@ -11,7 +11,7 @@ from typing import Any
 
 from layerhub.spec.axes import Shape
 from layerhub.spec.base import Kind, ValueSpec, snake_case
-from layerhub.spec.domains import Rate
+from layerhub.spec.domains import Function, Rate
 from layerhub.spec.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -89,6 +89,22 @@ class SparseCategoricalAccuracy(Metric):
 
     def target_shape(self, y_true: Shape, y_pred: Shape) -> Shape:
         return SparseCategoricalCrossentropy().target_shape(y_true, y_pred)
+
+
+class FunctionMetric(Metric):
+    """A user's own function (y_true, y_pred) -> values, written with ``layerhub.ops``; their mean is the figure."""
+
+    function: Function
+
+    @property
+    def label(self) -> str:
+        return self.name or self.function.__name__
+
+    def values(self, xp: Any, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred)
+
+    def target_shape(self, y_true: Shape, y_pred: Shape) -> Shape:
+        return y_true
 
 
 class LossMetric(Metric, abstract=True):

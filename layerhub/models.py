@@ -1,0 +1,112 @@
+"""Models: the functional Model, Sequential, and copies of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from layerhub.errors import GraphError
+from layerhub.graph import Input, Tensor, nodes_of
+from layerhub.network import Network, deserialize_layer, serialize_layer
+from layerhub.spec.core import InputLayer
+from layerhub.spec.layer import Layer
+from layerhub.training import Trainable
+
+
+class Model(Trainable):
+    """A model from inputs to outputs: ``Model(inputs, outputs)``, each a symbolic tensor or several."""
+
+
+class Sequential(Trainable):
+    """Layers one after the other. Begin with ``lh.Input(shape)``, or the first data tell the input's shape."""
+
+    def __init__(
+        self,
+        layers: Sequence[Any] | None = None,
+        backend: str | None = None,
+        device: str | None = None,
+        name: str | None = None,
+        seed: int | None = None,
+    ):
+        self._stack: list[Any] = []
+        self._begin(backend, device, name, seed)
+        for layer in layers or ():
+            self._push(layer)
+        self._rebuild()
+
+    def add(self, layer: Any) -> None:
+        """Append a layer."""
+        self._push(layer)
+        self._rebuild()
+
+    def pop(self) -> Any:
+        """Take the last layer away, and return it."""
+        if not self._stack:
+            raise GraphError(f"{self.name} has no layers to pop")
+        layer = self._stack.pop()
+        self._rebuild()
+        return layer
+
+    def _push(self, layer: Any) -> None:
+        if isinstance(layer, Tensor):
+            if self._stack or self.inputs:
+                raise GraphError(f"{self.name}: lh.Input(shape) comes first, before any layer")
+            self.inputs = [layer]
+        elif isinstance(layer, InputLayer):
+            self._push(nodes_of(layer)[0].outputs[0] if nodes_of(layer) else Input(batch_shape=layer.full_shape))
+        elif isinstance(layer, (Layer, Network)):
+            if layer in self._stack:
+                raise GraphError(f"{self.name} has the layer {layer.label!r} already; use a Model to share layers")
+            self._stack.append(layer)
+        else:
+            raise GraphError(f"{self.name}: a layer was expected, not {layer!r}")
+
+    def _rebuild(self) -> None:
+        """Connect the layers anew; whatever they had of weights they keep."""
+        if not self.inputs or not self._stack:
+            return
+        x = self.inputs[0]
+        for layer in self._stack:
+            x = layer(x)
+            if isinstance(x, list):
+                raise GraphError(f"{self.name}: {layer.label!r} has several outputs; use a Model for that")
+        self._connect(self.inputs, [x])
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Say the input's shape, batch axis included."""
+        if not self.inputs:
+            self.inputs = [Input(batch_shape=(None, *tuple(input_shape)[1:]))]
+            self._rebuild()
+
+    def _see(self, x: list[Any]) -> None:
+        if not self.inputs and x:
+            self.build((None, *x[0].shape[1:]))
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers, without the input."""
+        return list(self._stack)
+
+    def get_config(self) -> dict[str, Any]:
+        first = [serialize_layer(x.node.layer) for x in self.inputs]
+        return {"name": self.name, "layers": [*first, *map(serialize_layer, self._stack)]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **options: Any) -> Sequential:
+        entries = list(config["layers"])
+        made: list[Any] = []
+        if entries and entries[0]["class_name"] == "InputLayer":
+            entry = entries.pop(0)
+            shape = deserialize_layer(entry).full_shape
+            made.append(Input(batch_shape=shape, dtype=entry["config"].get("dtype"), name=entry["config"].get("name")))
+        return cls([*made, *map(deserialize_layer, entries)], name=config.get("name"), **options)
+
+
+def clone_model(model: Any, backend: str | None = None, device: str | None = None) -> Any:
+    """A copy of a model's graph, with fresh weights from the same seed, on any backend.
+
+    Give it the weights by ``copy.set_weights(model.get_weights())``.
+    """
+    return type(model).from_config(
+        model.get_config(), backend=backend or model.backend, device=device, seed=model.seed
+    )

@@ -1,0 +1,13 @@
+"""Optimizers by name, those of plugins included."""
+
+from layerhub.spec.base import serialize
+from layerhub.spec.optimizers import *  # noqa: F403
+from layerhub.spec.optimizers import Optimizer
+from layerhub.spec.optimizers import optimizers as _kind
+from layerhub.tables import table
+
+get = deserialize = _kind.get
+
+__getattr__, __dir__ = table("optimizer")
+
+__all__ = ["Optimizer", "deserialize", "get", "serialize"]

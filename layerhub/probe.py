@@ -1,0 +1,162 @@
+"""The probe: one layer, one call, one backend; ndarrays in, ndarrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from layerhub import autodiff
+from layerhub.errors import BackendError, ParameterError, ShapeError, WeightsError
+from layerhub.plan import Planner, recorded
+from layerhub.registry import registry
+from layerhub.spec.layer import Layer
+from layerhub.variable import initial_value
+
+
+@dataclass
+class Evaluation:
+    """What a layer gave.
+
+    outputs: all of them, states included where the layer returns them. output_mask: the first output's, or None.
+    weights: after the call, in get_weights() order. input_grads, weight_grads: of sum(outputs * cotangents), aligned
+    with inputs and weights; None where there is no gradient (ints, weights that are not trained) or none was asked for.
+    """
+
+    outputs: list[np.ndarray]
+    output_mask: np.ndarray | None
+    weights: list[np.ndarray]
+    input_grads: list[np.ndarray | None] | None = None
+    weight_grads: list[np.ndarray | None] | None = None
+    routes: list[str] = field(default_factory=list)
+
+
+def evaluate_layer(
+    layer: Layer,
+    inputs: Any,
+    weights: Sequence[Any] | None = None,
+    backend: str = "numpy",
+    training: bool = False,
+    mask: Any = None,
+    initial_state: Any = None,
+    cotangents: Any = None,
+    dtype: str = "float32",
+    seed: int = 0,
+    route: str = "kernel",
+    device: str | None = None,
+) -> Evaluation:
+    """Run a layer once on a backend, and ask for gradients with ``cotangents``.
+
+    inputs: an ndarray or a list. weights: in get_weights() order; None: initialised from ``seed``, alike on every
+    backend. mask: bool, or a list aligned with the inputs. initial_state: a flat list. cotangents: one for each output,
+    None standing for zeros. dtype: of weights, computation, and float inputs. route: "kernel" takes kernels where they
+    serve, "definition" never does. The layer itself is left as it is.
+    """
+    if route not in ("kernel", "definition"):
+        raise ParameterError(f"evaluate_layer: route must be 'kernel' or 'definition', not {route!r}")
+    target = registry().backend(backend)
+    if dtype not in target.dtypes:
+        raise BackendError(f"the backend {backend!r} has no {dtype}; its float types: {', '.join(target.dtypes)}")
+    device = target.check_device(device)
+    layer = layer.replace(dtype=dtype)
+    arrays = [_typed(x, dtype) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])]
+    states = [_typed(s, dtype) for s in initial_state or ()]
+    given = mask if isinstance(mask, (list, tuple)) else [mask]
+    masks = [None if m is None else np.asarray(m, dtype=bool) for m in [*given, *[None] * len(arrays)][: len(arrays)]]
+    for x, m in zip(arrays, masks, strict=True):
+        if m is not None and m.shape != x.shape[: m.ndim]:
+            raise ShapeError(f"{layer!r}: a mask of shape {m.shape} does not fit an input of shape {x.shape}")
+    if layer.states and states and len(states) != layer.states:
+        raise ShapeError(f"{layer!r} has {layer.states} states, {len(states)} were given")
+    for x in arrays:
+        if x.size:
+            layer.check_input(x)
+
+    planner = Planner(registry(), backend, training, seed, route)
+    values = [planner.input(x.shape, str(x.dtype), m is not None) for x, m in zip(arrays, masks, strict=True)]
+    begin = [planner.input(s.shape, str(s.dtype)) for s in states]
+    plan = planner.plan(planner.call(layer, values, "0", begin))
+    wanted = layer.weight_specs(*(x.shape for x in arrays))
+    if weights is None:
+        weights = [initial_value(spec, seed, f"0/{spec.name}") for spec in wanted]
+    if [np.shape(w) for w in weights] != [spec.shape for spec in wanted]:
+        raise WeightsError(
+            f"{layer!r} has weights {[(s.name, s.shape) for s in wanted]}, "
+            f"values of shapes {[np.shape(w) for w in weights]} were given"
+        )
+    by_name = {spec.name: np.asarray(w) for spec, w in zip(wanted, weights, strict=True)}
+
+    def native(x: Any, kind: str | None = None) -> Any:
+        return target.asarray(x, kind, device)
+
+    held = [native(by_name[slot.spec.name].astype(_host(dtype)), dtype) for slot in plan.slots]
+    flat = [native(x, dtype if x.dtype.kind == "f" else None) for x in (*arrays, *states)]
+    native_masks = tuple(native(m) for m in masks if m is not None)
+    run = recorded(plan, target.xp)
+    if cotangents is None:
+        outputs, updates, out_masks, _ = run(held, flat, native_masks, 0)
+        gradients: list[Any] | None = None
+    else:
+        if not target.has_gradients:
+            raise BackendError(f"the backend {backend!r} has no gradients")
+        cotangents = cotangents if isinstance(cotangents, (list, tuple)) else [cotangents]
+        outputs, updates, out_masks, gradients = _differentiated(
+            target, plan, held, flat, native_masks, [None if c is None else native(_typed(c, dtype), dtype) for c in cotangents]
+        )
+    fetch = target.to_numpy
+    after = dict(zip((slot.spec.name for slot in plan.slots), held, strict=True))
+    for index, value in zip(plan.updated, updates, strict=True):
+        after[plan.slots[index].spec.name] = value
+    found = Evaluation(
+        [np.asarray(fetch(y)) for y in outputs],
+        None if out_masks[0] is None else np.asarray(fetch(out_masks[0])),
+        [np.asarray(fetch(after[spec.name])) for spec in wanted],
+        routes=[step.route for step in plan.steps if step.target is not None],
+    )
+    if gradients is not None:
+        names = [slot.spec.name for slot in plan.slots]
+        found.input_grads = [None if g is None else np.asarray(fetch(g)) for g in gradients[: len(arrays)]]
+        of_weights = dict(zip(names, gradients[len(flat) :], strict=True))
+        found.weight_grads = [
+            np.asarray(fetch(of_weights[s.name])) if s.trainable else None for s in wanted
+        ]
+    return found
+
+
+def _differentiated(target: Any, plan: Any, held: list, flat: list, masks: tuple, cotangents: list) -> tuple:
+    """(outputs, updates, masks, gradients of all inputs and weights)."""
+    run = recorded(plan, target.recording_xp)
+    floating = [i for i, value in enumerate(plan.inputs) if value.dtype.startswith(("float", "bfloat"))]
+    xp = target.recording_xp
+
+    def weighted(params: list) -> tuple[Any, Any]:
+        inputs = list(flat)
+        for i, param in zip(floating, params, strict=False):
+            inputs[i] = param
+        outputs, updates, out_masks, _ = run(params[len(floating) :], inputs, masks, 0)
+        total = None
+        for y, cotangent in zip(outputs, cotangents, strict=False):
+            if cotangent is not None:
+                term = xp.sum(y * cotangent)
+                total = term if total is None else total + term
+        return total, (outputs, updates, out_masks)
+
+    _, aux, found = target.value_and_grad(weighted, [*(flat[i] for i in floating), *held])
+    outputs, updates, out_masks = aux if not isinstance(target.recording_xp, autodiff.Differentiable) else map(
+        autodiff.value_of, aux
+    )
+    of_inputs: list[Any] = [None] * len(flat)
+    for i, gradient in zip(floating, found, strict=False):
+        of_inputs[i] = gradient
+    return outputs, updates, out_masks, of_inputs + found[len(floating) :]
+
+
+def _typed(x: Any, dtype: str) -> np.ndarray:
+    array = np.asarray(x)
+    return array.astype(_host(dtype)) if array.dtype.kind == "f" else array
+
+
+def _host(dtype: str) -> str:
+    return "float32" if dtype == "bfloat16" else dtype
