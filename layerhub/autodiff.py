@@ -94,6 +94,7 @@ class Differentiable(namespace.Namespace):
 
     def __init__(self, xp: Any):
         self.xp = xp
+        self.depth = xp.depth + 1
         for name in ("scan", "random_bits", "size"):
             default = namespace.EXTRAS[name]
             # scan runs its step on Vars, so it is the loop; bits and sizes have no derivative.

@@ -34,7 +34,12 @@ STANDARD = (
 
 
 class Namespace:
-    """An array-API namespace with all the extras: the given ones, and defaults for the others."""
+    """An array-API namespace with all the extras: the given ones, and defaults for the others.
+
+    depth: how many namespaces are stacked here; of arrays that meet, the one with the deepest does the operation.
+    """
+
+    depth = 0
 
     def __init__(self, base: Any, **extras: Callable[..., Any]):
         self.base = base

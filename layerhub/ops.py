@@ -48,7 +48,7 @@ def _function(name: str) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         spaces = [space for space in map(namespace_of, _arrays((*args, *kwargs.values()))) if space is not None]
         # A recorded or bounded array decides over the plain ones that stand beside it.
-        space = next((s for s in spaces if s is not HOST), spaces[0] if spaces else HOST)
+        space = max(spaces, key=lambda space: space.depth, default=HOST)
         return getattr(space, name)(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name

@@ -132,6 +132,8 @@ def _silent(function: Callable) -> Callable:
 class RunningError(Namespace):
     """The namespace of ``Bounded`` arrays for one unit roundoff. Plain arrays count as exact."""
 
+    depth = 1
+
     def __init__(self, unit: float, smallest: float):
         self.unit, self.smallest = unit, smallest
         super().__init__(np)
@@ -160,7 +162,9 @@ class RunningError(Namespace):
         return value, 0.0
 
     def _rounded(self, value: Any, error: Any) -> Bounded:
-        return Bounded(value, error + self.unit * np.abs(value) + self.smallest, self)
+        # Zero that came about exactly stays exact: nothing was rounded, nothing can have been flushed.
+        error = error + self.unit * np.abs(value)
+        return Bounded(value, np.where((error == 0) & (value == 0), 0.0, error + self.smallest), self)
 
     # Arithmetic
 

@@ -45,6 +45,8 @@ class Pattern:
 
     def channels_first(self) -> Pattern:
         """The same axes with the last one moved to stand right after the first."""
+        if len(self.words) < 3:
+            return self
         first, *middle, last = self.words
         return Pattern(" ".join([first, last, *middle]))
 

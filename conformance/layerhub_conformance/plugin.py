@@ -1,0 +1,77 @@
+"""The pytest plugin: which backends to certify, what to run, and the matrix at the end.
+
+    pytest --pyargs layerhub_conformance --layerhub-backend mine -n 2
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("layerhub", "LayerHub conformance")
+    group.addoption("--layerhub-backend", action="append", help="a backend to run on (repeat it; default: all usable)")
+    group.addoption("--layerhub-layer", action="append", help="a layer to run (repeat it; default: all)")
+    group.addoption("--layerhub-dtype", action="append", help="a float type (repeat it; default: float32 and float64)")
+    group.addoption("--layerhub-device", help="the device to run on (default: each backend's own)")
+    group.addoption("--layerhub-route", action="append", choices=["kernel", "definition"], help="default: both")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "layerhub_case" not in metafunc.fixturenames:
+        return
+    # Only when this suite is collected, so that pytest runs without it stay as they were.
+    from layerhub.registry import registry
+    from layerhub.spec import KINDS
+    from layerhub_conformance.cases import corpus
+
+    option = metafunc.config.getoption
+    backends = option("layerhub_backend") or list(registry().usable())
+    dtypes = option("layerhub_dtype") or ["float32", "float64"]
+    routes = option("layerhub_route") or ["kernel", "definition"]
+    chosen = {KINDS["layer"].find(name).__name__ for name in option("layerhub_layer") or ()}
+    device = option("layerhub_device")
+    for name in backends:
+        registry().backend(name)  # an unknown one is told at once, with what to install
+    rows = [
+        pytest.param((case, backend, dtype, route, device), id=f"{backend}-{dtype}-{route}-{case.id}")
+        for backend in backends
+        for case in corpus()
+        if not chosen or case.layer in chosen
+        for dtype in dtypes
+        for route in routes
+    ]
+    metafunc.parametrize("layerhub_case", rows)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    results: dict[tuple[str, str, str], list[tuple[bool, float]]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            found = dict(getattr(report, "user_properties", [])).get("layerhub")
+            if found and report.when == "call":
+                key = (found["layer"], found["backend"], found["dtype"])
+                results.setdefault(key, []).append((outcome == "passed", found["worst"]))
+    if results:
+        terminalreporter.section("LayerHub conformance")
+        terminalreporter.write(matrix(results))
+
+
+def matrix(results: dict[tuple[str, str, str], list[tuple[bool, float]]]) -> str:
+    """Layers by backends: passed / run, and the largest share of its bound that an error used."""
+    columns = sorted({(backend, dtype) for _, backend, dtype in results})
+    rows = sorted({layer for layer, _, _ in results})
+    table = [["layer", *(f"{backend} {dtype}" for backend, dtype in columns)]]
+    for layer in rows:
+        cells = []
+        for backend, dtype in columns:
+            found = results.get((layer, backend, dtype), [])
+            passed, worst = sum(ok for ok, _ in found), max((w for _, w in found), default=0.0)
+            cells.append(f"{passed}/{len(found)} {worst:.2f}" + ("" if passed == len(found) else " FAIL") if found else "-")
+        table.append([layer, *cells])
+    widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*lines, "", "passed/run, then the largest error as a share of its bound (1.25 is the limit)", ""])
