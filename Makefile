@@ -43,7 +43,7 @@ help:
 
 demo: known $(BACKENDS:%=$(STAMPS)/%) $(STAMPS)/numpy
 	$(PY) examples/digits.py $(if $(filter file,$(origin BACKENDS)),,--backends $(BACKENDS))
-	@echo 'More backends: make demo BACKENDS="$(KNOWN)"'
+	$(if $(filter-out $(BACKENDS),$(KNOWN)),@echo 'More backends: make demo BACKENDS="$(KNOWN)"')
 
 test: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(ARGS)
@@ -68,7 +68,7 @@ docs: $(STAMPS)/everything
 
 clean:
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path './.*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only what is an environment, whatever VENV says.
 clean-all: clean
@@ -82,10 +82,10 @@ known:
 preflight: known
 	@if [ -x $(PY) ]; then $(PY) tools/preflight.py $(ASKED) $(WANTED); \
 	elif [ -L $(PY) ]; then \
-		echo 'LayerHub: the Python that $(VENV) was made with is gone; remove it: make clean-all' >&2; exit 1; \
+		echo 'LayerHub: the Python that $(VENV) was made with is gone; remove that folder' >&2; exit 1; \
 	elif command -v $(PYTHON) >/dev/null; then $(PYTHON) tools/preflight.py --new $(WANTED); \
 	else \
-		echo 'LayerHub: there is no $(PYTHON); install Python 3.11 or newer, or name one: make PYTHON=... ' >&2; exit 1; \
+		echo 'LayerHub: there is no $(PYTHON); install Python 3.11 or newer, or name one: make PYTHON=...' >&2; exit 1; \
 	fi
 
 $(PY): | preflight

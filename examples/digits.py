@@ -113,6 +113,9 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the picture")
     options = parser.parse_args()
     names = list(dict.fromkeys(options.backends or lh.backends()))
+    absent = [name for name in names if name not in lh.backends()]
+    if absent:
+        parser.error(f"no such backend is installed: {', '.join(absent)}; there are: {', '.join(lh.backends())}")
 
     console = Console()
     data, held_back = digits()

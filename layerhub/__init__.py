@@ -1,4 +1,4 @@
-"""LayerHub: define a neural network once; run it, train it and check it on any backend, chosen per model at run time."""
+"""LayerHub: define a neural network once; run it, train it and check it on any backend, chosen at run time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _MODULES = frozenset(
-    "activations callbacks config constraints errors initializers layers losses metrics models ops optimizers "
-    "regularizers spec".split()
+    """
+    activations callbacks config constraints errors initializers layers losses metrics models ops optimizers
+    regularizers spec
+""".split()
 )
 _NAMES = {
     "Input": "graph",
@@ -26,18 +28,44 @@ _NAMES = {
 if TYPE_CHECKING:
     from layerhub import (
         activations as activations,
+    )
+    from layerhub import (
         callbacks as callbacks,
+    )
+    from layerhub import (
         config as config,
+    )
+    from layerhub import (
         constraints as constraints,
+    )
+    from layerhub import (
         errors as errors,
+    )
+    from layerhub import (
         initializers as initializers,
+    )
+    from layerhub import (
         layers as layers,
+    )
+    from layerhub import (
         losses as losses,
+    )
+    from layerhub import (
         metrics as metrics,
+    )
+    from layerhub import (
         models as models,
+    )
+    from layerhub import (
         ops as ops,
+    )
+    from layerhub import (
         optimizers as optimizers,
+    )
+    from layerhub import (
         regularizers as regularizers,
+    )
+    from layerhub import (
         spec as spec,
     )
     from layerhub.graph import Input as Input

@@ -62,14 +62,24 @@ class Var:
 
 def _operators() -> None:
     names = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow"}
-    compare = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+    compare = {
+        "lt": "less",
+        "le": "less_equal",
+        "gt": "greater",
+        "ge": "greater_equal",
+        "eq": "equal",
+        "ne": "not_equal",
+    }
     for python, name in (names | compare).items():
         setattr(Var, f"__{python}__", lambda a, b, name=name: getattr(a.space, name)(a, b))
     for python, name in names.items():
         setattr(Var, f"__r{python}__", lambda a, b, name=name: getattr(a.space, name)(b, a))
-    Var.__neg__ = lambda a: a.space.negative(a)  # type: ignore[attr-defined]
-    Var.__matmul__ = lambda a, b: a.space.matmul(a, b)  # type: ignore[attr-defined]
-    Var.__rmatmul__ = lambda a, b: a.space.matmul(b, a)  # type: ignore[attr-defined]
+    for python, made in {
+        "neg": lambda a: a.space.negative(a),
+        "matmul": lambda a, b: a.space.matmul(a, b),
+        "rmatmul": lambda a, b: a.space.matmul(b, a),
+    }.items():
+        setattr(Var, f"__{python}__", made)
     Var.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
@@ -123,7 +133,9 @@ class Differentiable(namespace.Namespace):
         xp = self.xp
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            variables = [a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,)) if isinstance(a, Var)]
+            variables = [
+                a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,)) if isinstance(a, Var)
+            ]
             raw = [value_of(arg) for arg in args]
             result = function(*raw, **kwargs)
             if not variables or passive:
@@ -149,7 +161,9 @@ class Differentiable(namespace.Namespace):
 
         return call
 
-    def primitive(self, saving: Callable[..., Any], vjp: Callable[..., Any], outputs: Callable[[Any], tuple]) -> Callable:
+    def primitive(
+        self, saving: Callable[..., Any], vjp: Callable[..., Any], outputs: Callable[[Any], tuple]
+    ) -> Callable:
         """A recorded function with a derivative of its own.
 
         saving(layer, *arguments) gives (result, saved); vjp(layer, saved, cotangents) gives the gradients of the
@@ -235,7 +249,9 @@ def _in_reverse(outputs: Sequence[Any]) -> list[Node]:
     return sorted(seen, key=lambda node: -node.order)
 
 
-def value_and_grad(xp: Any, function: Callable[[list], tuple[Any, Any]], params: Sequence[Any]) -> tuple[Any, Any, list]:
+def value_and_grad(
+    xp: Any, function: Callable[[list], tuple[Any, Any]], params: Sequence[Any]
+) -> tuple[Any, Any, list]:
     """(loss, aux, gradients) of ``function(params) -> (loss, aux)``, which must compute with ``Differentiable(xp)``."""
     space = differentiable(xp)
     variables = [space.var(p) for p in params]
@@ -258,9 +274,11 @@ def differentiable(xp: Any) -> Differentiable:
 # argument; None in place of that function says that nothing flows back.
 
 PASSIVE = frozenset(
-    "all any arange argmax argmin asarray bitwise_and bitwise_right_shift bitwise_xor ceil equal floor full_like greater "
-    "greater_equal isfinite isinf isnan less less_equal logical_and logical_not logical_or not_equal ones_like round "
-    "sign zeros_like".split()
+    """
+    all any arange argmax argmin asarray bitwise_and bitwise_right_shift bitwise_xor ceil equal floor
+    full_like greater greater_equal isfinite isinf isnan less less_equal logical_and logical_not logical_or
+    not_equal ones_like round sign zeros_like
+""".split()
 )
 
 RULES: dict[str, Callable[..., Any]] = {}
@@ -296,7 +314,8 @@ def _elementwise(name: str, *partials: Callable) -> None:
 
     def rule(xp: Any, result: Any, *args: Any) -> Callable:
         return lambda g: [
-            unbroadcast(xp, partial(xp, g, result, *args), _shape(arg)) for partial, arg in zip(partials, args, strict=True)
+            unbroadcast(xp, partial(xp, g, result, *args), _shape(arg))
+            for partial, arg in zip(partials, args, strict=True)
         ]
 
     RULES[name] = rule

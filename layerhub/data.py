@@ -71,7 +71,9 @@ class Arrays:
             part: Any = slice(start, start + batch_size)
             if order is not None:
                 part = order[part]
-            yield tuple([None if a is None else a[part] for a in group] for group in (self.inputs, self.targets, self.weights))  # type: ignore[misc]
+            yield tuple(
+                [None if a is None else a[part] for a in group] for group in (self.inputs, self.targets, self.weights)
+            )  # type: ignore[misc]
 
     def split(self, share: float) -> tuple[Arrays, Arrays]:
         """The first samples, and the last ``share`` of them."""

@@ -269,8 +269,7 @@ class Executor:
     def load_slots(self, values: Sequence[Sequence[np.ndarray]]) -> None:
         """Give the optimizer's slots values from the host."""
         self.slots = [
-            tuple(self.array(value, v.dtype) for value in row)
-            for v, row in zip(self._trained(), values, strict=True)
+            tuple(self.array(value, v.dtype) for value in row) for v, row in zip(self._trained(), values, strict=True)
         ]
 
     def host_slots(self) -> list[tuple[np.ndarray, ...]]:

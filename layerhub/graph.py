@@ -87,7 +87,7 @@ def Input(
         backend = owner(tensor)
         batch_shape, dtype = tuple(int(size) for size in tensor.shape), dtype or backend.dtype_name(tensor)
         shape = None
-    layer = InputLayer(shape, batch_size, sparse, batch_shape, name=name)
+    layer = InputLayer(shape=shape, batch_size=batch_size, sparse=sparse, batch_shape=batch_shape, name=name)  # type: ignore[arg-type]
     node = Node.__new__(Node)
     node.layer, node.inputs, node.states, node.single, node.order = layer, (), (), True, next(_order)
     node.outputs = (Tensor(layer.full_shape, dtype or config.floatx(), node),)
@@ -108,7 +108,9 @@ def owner(x: Any) -> Any:
             backend = registry().backend(name)
             if backend.owns(x):
                 return backend
-    raise GraphError(f"no backend owns {type(x).__module__}.{type(x).__qualname__}; give a tensor of an installed backend")
+    raise GraphError(
+        f"no backend owns {type(x).__module__}.{type(x).__qualname__}; give a tensor of an installed backend"
+    )
 
 
 class Store:
@@ -221,7 +223,7 @@ def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bo
     """A layer on native tensors, on the backend that owns the first; differentiable there."""
     backend = owner(inputs[0])
     shapes = [tuple(int(size) for size in x.shape) for x in inputs]
-    variables = layer.store.build(*shapes)
+    layer.store.build(*shapes)
     masks = mask if isinstance(mask, (list, tuple)) else [mask] * (mask is not None)
     key = (backend.name, training, tuple(map(len, shapes)), tuple(shapes), len(masks), len(states))
     plans = _eager.setdefault(layer, {})
@@ -238,11 +240,11 @@ def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bo
         plans[key] = plan.function(backend.xp), [names[slot.spec.name] for slot in plan.slots], plan, itertools.count()
     run, ordered, plan, steps = plans[key]
     device = backend.device_of(inputs[0])
-    handles = [
-        v.at(backend, device, slot.memory) for v, slot in zip(ordered, plan.slots, strict=True)
-    ]
+    handles = [v.at(backend, device, slot.memory) for v, slot in zip(ordered, plan.slots, strict=True)]
     given = tuple(backend.asarray(m, "bool", device) for m in masks)
-    outputs, updates, _, _ = run([backend.read(h) for h in handles], (*inputs, *states), given, next(steps) if training else 0)
+    outputs, updates, _, _ = run(
+        [backend.read(h) for h in handles], (*inputs, *states), given, next(steps) if training else 0
+    )
     for index, value in zip(plan.updated, updates, strict=True):
         backend.assign(handles[index], value)
     return unwrapped(outputs)
@@ -293,7 +295,9 @@ def lower(
     return [known[y] for y in outputs]
 
 
-def placed_layers(inputs: Sequence[Tensor], outputs: Sequence[Tensor], prefix: str = "") -> Iterator[tuple[str, Layer, list[Shape]]]:
+def placed_layers(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], prefix: str = ""
+) -> Iterator[tuple[str, Layer, list[Shape]]]:
     """(place, layer, input shapes) of every layer with weights of its own, nested models opened."""
     nodes = between(inputs, outputs)
     places = {layer: f"{prefix}{i}" for i, layer in enumerate(unique_layers(nodes))}

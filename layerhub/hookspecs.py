@@ -52,7 +52,7 @@ class BackendEntry:
 
 
 @hookspec
-def layerhub_backend() -> BackendEntry | Iterable[BackendEntry]:
+def layerhub_backend() -> BackendEntry | Iterable[BackendEntry]:  # type: ignore[empty-body]
     """Offer a backend.
 
     Called once, when the registry is first asked for anything. Do not import your framework here: name it in

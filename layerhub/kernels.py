@@ -97,7 +97,7 @@ class Kernel:
         """Raise KernelError unless the arguments are the spec's, in name and order."""
         if self.kind == "layer":
             spec = KINDS["layer"].find(self.name)
-            wanted = ("layer", *spec.arguments)  # type: ignore[attr-defined]
+            wanted = ("layer", *spec.takes)  # type: ignore[attr-defined]
         elif self.kind in SIGNATURES:
             KINDS[self.kind].find(self.name)
             wanted = SIGNATURES[self.kind]

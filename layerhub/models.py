@@ -107,6 +107,4 @@ def clone_model(model: Any, backend: str | None = None, device: str | None = Non
 
     Give it the weights by ``copy.set_weights(model.get_weights())``.
     """
-    return type(model).from_config(
-        model.get_config(), backend=backend or model.backend, device=device, seed=model.seed
-    )
+    return type(model).from_config(model.get_config(), backend=backend or model.backend, device=device, seed=model.seed)

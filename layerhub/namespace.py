@@ -23,13 +23,13 @@ from typing import Any
 
 from layerhub.stream import random_bits
 
-STANDARD = (
-    "abs add all any arange argmax asarray astype bitwise_and bitwise_right_shift bitwise_xor bool broadcast_to concat "
-    "cos divide equal exp expand_dims expm1 eye flip float32 float64 floor full full_like greater greater_equal "
-    "int32 int64 less less_equal log log1p logical_and logical_not logical_or matmul max maximum mean min minimum "
-    "multiply negative not_equal ones ones_like permute_dims pow reshape sign sin sqrt squeeze stack subtract sum take "
-    "take_along_axis tanh where zeros zeros_like"
-).split()
+STANDARD = """
+    abs add all any arange argmax asarray astype bitwise_and bitwise_right_shift bitwise_xor bool broadcast_to
+    concat cos divide equal exp expand_dims expm1 eye flip float32 float64 floor full full_like greater
+    greater_equal int32 int64 less less_equal log log1p logical_and logical_not logical_or matmul max maximum
+    mean min minimum multiply negative not_equal ones ones_like permute_dims pow reshape sign sin sqrt squeeze
+    stack subtract sum take take_along_axis tanh where zeros zeros_like
+""".split()
 """The names of the standard that definitions use; a backend needs these and no others."""
 
 
@@ -90,7 +90,13 @@ def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
 
 
 _NEAR = (
-    (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+    (
+        1.85777706184603153e-1,
+        3.16112374387056560e0,
+        1.13864154151050156e2,
+        3.77485237685302021e2,
+        3.20937758913846947e3,
+    ),
     (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
 )
 _MIDDLE = (

@@ -85,7 +85,9 @@ class Network:
     def _connect(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         wrong = next((x for x in (*inputs, *outputs) if not isinstance(x, Tensor)), None)
         if wrong is not None:
-            raise GraphError(f"a model leads from symbolic tensors (lh.Input(shape)) to symbolic tensors, not {wrong!r}")
+            raise GraphError(
+                f"a model leads from symbolic tensors (lh.Input(shape)) to symbolic tensors, not {wrong!r}"
+            )
         if len(set(map(id, inputs))) != len(inputs):
             raise GraphError("an input of the model is listed twice")
         between(inputs, outputs)
@@ -117,7 +119,9 @@ class Network:
             if layer.label == name:
                 return layer
         known = [layer.label for layer in self.layers]
-        raise UnknownNameError(f"{self.name} has no layer {name!r}.{suggest(str(name), known)} It has: {', '.join(known)}")
+        raise UnknownNameError(
+            f"{self.name} has no layer {name!r}.{suggest(str(name), known)} It has: {', '.join(known)}"
+        )
 
     @property
     def input_shape(self) -> Any:
@@ -216,7 +220,7 @@ class Network:
         return self._plans[training]
 
     def _variables(self) -> list[Variable]:
-        stores = {}
+        stores: dict[int, dict[str, Variable]] = {}
         for slot in self.plan(False).slots:
             stores.setdefault(id(slot.layer), slot.layer.store.by_name())
         return [stores[id(slot.layer)][slot.spec.name] for slot in self.plan(False).slots]
@@ -339,7 +343,7 @@ class Network:
                 )
             waiting += [(entry["name"], number, call) for number, call in enumerate(entry["calls"])]
         while waiting:
-            left = []
+            left: list[Any] = []
             for name, number, call in waiting:
                 wanted = [tuple(key) for key in (*call["inputs"], *call["initial_state"])]
                 before_me = any(other[0] == name for other in left)
@@ -365,7 +369,12 @@ class Network:
         from rich.table import Table
 
         table = Table(title=f"{self.name} on {self.backend} ({self.device})")
-        for column, side in (("Layer", "left"), ("Output shape", "left"), ("Params", "right"), ("Connected to", "left")):
+        for column, side in (
+            ("Layer", "left"),
+            ("Output shape", "left"),
+            ("Params", "right"),
+            ("Connected to", "left"),
+        ):
             table.add_column(column, justify=side)  # type: ignore[arg-type]
         table.add_column("Route")
         routes = {id(step.target): step.route for step in self.plan(False).steps if step.target is not None}

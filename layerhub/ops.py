@@ -61,10 +61,10 @@ def __getattr__(name: str) -> Any:
         return _function(name)
     if name.startswith("__"):
         raise AttributeError(name)
-    raise AttributeError(f"layerhub.ops has no function {name!r}; it has those of the array API that backends must have")
+    raise AttributeError(
+        f"layerhub.ops has no function {name!r}; it has those of the array API that backends must have"
+    )
 
 
 def __dir__() -> list[str]:
     return sorted({*EXTRAS, *STANDARD})
-
-

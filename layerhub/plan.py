@@ -35,7 +35,7 @@ class Value:
 class WeightRef(NamedTuple):
     """A weight, by its number in the plan."""
 
-    index: int
+    number: int
 
 
 class StreamRef(NamedTuple):
@@ -112,7 +112,9 @@ class Planner:
         self.inputs.append(value)
         return value
 
-    def _emit(self, function: Callable[..., Any], arguments: tuple[Any, ...], shape: Shape, dtype: str, **more: Any) -> Value:
+    def _emit(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], shape: Shape, dtype: str, **more: Any
+    ) -> Value:
         value = Value(self._slot(), shape, dtype, **more)
         self.steps.append(Step(None, None, function, arguments, (value.slot,), shape=shape))
         return value
@@ -135,7 +137,9 @@ class Planner:
             self._held[id(layer)] = arguments
         return self._held[id(layer)]
 
-    def call(self, layer: Layer, inputs: Sequence[Value], place: str, initial_state: Sequence[Value] = ()) -> list[Value]:
+    def call(
+        self, layer: Layer, inputs: Sequence[Value], place: str, initial_state: Sequence[Value] = ()
+    ) -> list[Value]:
         """A use of a layer of the model: its steps are appended, its outputs returned."""
         weights = self.hold(layer, [x.shape for x in inputs], place)
         outputs = self.apply(layer, inputs, weights, place, tuple(initial_state) or None)
@@ -180,7 +184,7 @@ class Planner:
 
         given = {"initial_state": initial_state, "training": self.training}
         extras = {name: given.get(name) for name in layer.extras}
-        outputs = layer.compose(do, *inputs, *weights, **extras)  # type: ignore[attr-defined]
+        outputs = layer.compose(do, *inputs, *weights, **extras)
         return list(outputs) if isinstance(outputs, tuple) else [outputs]
 
     def _step(
@@ -219,7 +223,7 @@ class Planner:
         states = [Value(self._slot(), shape, dtype) for shape in layer.state_shapes(*shapes)]
         states = states or [Value(self._slot(), (), dtype) for _ in range(state_count)]
         updates = {
-            declared.name: ref.index
+            declared.name: ref.number
             for declared, ref in zip(layer.held, weights, strict=True)
             if isinstance(declared, Weight) and not declared.trainable and ref is not None and training
         }
@@ -231,7 +235,7 @@ class Planner:
         if kernel is not None and kernel.memory:
             for declared, ref in zip(layer.held, weights, strict=True):
                 if isinstance(ref, WeightRef) and declared.name in kernel.memory:
-                    self.slots[ref.index].memory = kernel.memory[declared.name]
+                    self.slots[ref.number].memory = kernel.memory[declared.name]
         mask = self._mask(layer, inputs, masks)
         outputs = [Value(v.slot, v.shape, v.dtype, mask if k == 0 else None, v.source) for k, v in enumerate(outs)]
         return outputs + (states if getattr(layer, "return_state", False) else [])
@@ -374,7 +378,9 @@ class _Writer:
         kept = {v.slot for v in (*plan.outputs, *plan.penalties, *filter(None, plan.output_masks))}
         seen, last = set(kept), []
         for step in reversed(plan.steps):
-            used = {slot for argument in step.arguments for slot in _slots(argument)} | set(step.outs) | set(step.states)
+            used = (
+                {slot for argument in step.arguments for slot in _slots(argument)} | set(step.outs) | set(step.states)
+            )
             last.append([slot for slot in used if slot not in seen])
             seen |= used
         return last[::-1]
@@ -411,7 +417,7 @@ class _Writer:
         if isinstance(argument, Value):
             return f"v{argument.slot}"
         if isinstance(argument, WeightRef):
-            return f"w{argument.index}"
+            return f"w{argument.number}"
         if isinstance(argument, StreamRef):
             name = f"s{len(self.names)}"
             self.names[name] = argument.stream

@@ -103,7 +103,12 @@ def evaluate_layer(
             raise BackendError(f"the backend {backend!r} has no gradients")
         cotangents = cotangents if isinstance(cotangents, (list, tuple)) else [cotangents]
         outputs, updates, out_masks, gradients = _differentiated(
-            target, plan, held, flat, native_masks, [None if c is None else native(_typed(c, dtype), dtype) for c in cotangents]
+            target,
+            plan,
+            held,
+            flat,
+            native_masks,
+            [None if c is None else native(_typed(c, dtype), dtype) for c in cotangents],
         )
     fetch = target.to_numpy
     after = dict(zip((slot.spec.name for slot in plan.slots), held, strict=True))
@@ -119,9 +124,7 @@ def evaluate_layer(
         names = [slot.spec.name for slot in plan.slots]
         found.input_grads = [None if g is None else np.asarray(fetch(g)) for g in gradients[: len(arrays)]]
         of_weights = dict(zip(names, gradients[len(flat) :], strict=True))
-        found.weight_grads = [
-            np.asarray(fetch(of_weights[s.name])) if s.trainable else None for s in wanted
-        ]
+        found.weight_grads = [np.asarray(fetch(of_weights[s.name])) if s.trainable else None for s in wanted]
     return found
 
 
@@ -144,8 +147,8 @@ def _differentiated(target: Any, plan: Any, held: list, flat: list, masks: tuple
         return total, (outputs, updates, out_masks)
 
     _, aux, found = target.value_and_grad(weighted, [*(flat[i] for i in floating), *held])
-    outputs, updates, out_masks = aux if not isinstance(target.recording_xp, autodiff.Differentiable) else map(
-        autodiff.value_of, aux
+    outputs, updates, out_masks = (
+        aux if not isinstance(target.recording_xp, autodiff.Differentiable) else map(autodiff.value_of, aux)
     )
     of_inputs: list[Any] = [None] * len(flat)
     for i, gradient in zip(floating, found, strict=False):

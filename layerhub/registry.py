@@ -51,7 +51,7 @@ class Plugin:
 
     def ask(self, hook: str, **arguments: Any) -> list[Any]:
         """The plugin's answers to a hook: flat, without None."""
-        answers = []
+        answers: list[Any] = []
         for answer in getattr(self.manager.hook, hook)(**arguments):
             several = isinstance(answer, Iterable) and not isinstance(answer, (KernelSet, type, ModuleType))
             answers.extend(answer if several else [answer])
@@ -135,7 +135,9 @@ class Registry:
         missing = [module for module in entry.requires if find_spec(module) is None]
         if missing:
             how = f": {entry.install}" if entry.install else ""
-            raise BackendError(f"the backend {name!r} needs {', '.join(missing)}, which is not installed; install it{how}")
+            raise BackendError(
+                f"the backend {name!r} needs {', '.join(missing)}, which is not installed; install it{how}"
+            )
         try:
             return entry.load()
         except LayerHubError:

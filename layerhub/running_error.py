@@ -78,7 +78,14 @@ class Decided:
 
 def _operators() -> None:
     arithmetic = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow"}
-    compare = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+    compare = {
+        "lt": "less",
+        "le": "less_equal",
+        "gt": "greater",
+        "ge": "greater_equal",
+        "eq": "equal",
+        "ne": "not_equal",
+    }
 
     def apply(a: Bounded, b: Any, name: str) -> Any:
         # A recorded array (autodiff.Var) on the right does the operation itself.
@@ -88,14 +95,18 @@ def _operators() -> None:
         setattr(Bounded, f"__{python}__", partialmethod(apply, name=name))
     for python, name in arithmetic.items():
         setattr(Bounded, f"__r{python}__", lambda a, b, name=name: getattr(a.space, name)(b, a))
-    Bounded.__neg__ = lambda a: a.space.negative(a)  # type: ignore[attr-defined]
+    setattr(Bounded, "__neg__", lambda a: a.space.negative(a))  # noqa: B010
     Bounded.__hash__ = object.__hash__  # type: ignore[method-assign]
     for python, name in {"and": "logical_and", "or": "logical_or"}.items():
         setattr(Decided, f"__{python}__", lambda a, b, name=name: getattr(a.space, name)(a, b))
         setattr(Decided, f"__r{python}__", lambda a, b, name=name: getattr(a.space, name)(a, b))
     # What equals an index that is undecided is undecided.
-    Decided.__eq__ = lambda a, b: Decided(a.value == _raw(b), a.open | _open(b), a.space)  # type: ignore[assignment,method-assign,union-attr]
-    Decided.__ne__ = lambda a, b: Decided(a.value != _raw(b), a.open | _open(b), a.space)  # type: ignore[assignment,method-assign,union-attr]
+    for python, compare_values in {"eq": np.equal, "ne": np.not_equal}.items():
+
+        def compared(a: Decided, b: Any, function: Any = compare_values) -> Decided:
+            return Decided(function(a.value, _raw(b)), a.open | _open(b), a.space)
+
+        setattr(Decided, f"__{python}__", compared)
     Decided.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
@@ -195,7 +206,9 @@ class RunningError(Namespace):
 
     def pow(self, a, b):
         value, error = self._of(a)
-        return self._rounded(value**b, np.abs(b * value ** (b - 1)) * error + 2 * np.abs(b) * self.unit * np.abs(value**b))
+        return self._rounded(
+            value**b, np.abs(b * value ** (b - 1)) * error + 2 * np.abs(b) * self.unit * np.abs(value**b)
+        )
 
     def square(self, a):
         return self.multiply(a, a)
@@ -276,7 +289,11 @@ class RunningError(Namespace):
 
     def where(self, condition, a, b):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
-        if not isinstance(a, Bounded) and not isinstance(b, Bounded) and not np.issubdtype(np.asarray(a).dtype, np.floating):
+        if (
+            not isinstance(a, Bounded)
+            and not isinstance(b, Bounded)
+            and not np.issubdtype(np.asarray(a).dtype, np.floating)
+        ):
             return Decided(np.where(_raw(condition), a, b), _open(condition), self)
         chosen = _raw(condition)
         value, error = np.where(chosen, va, vb), np.where(chosen, ea, eb)
@@ -409,7 +426,11 @@ class RunningError(Namespace):
 
     def take_along_axis(self, x, index, axis=-1):
         found = self._moved("take_along_axis", x, _raw(index), axis=axis)
-        return found if not np.any(_open(index)) else Bounded(found.value, np.where(_open(index), np.nan, found.error), self)
+        return (
+            found
+            if not np.any(_open(index))
+            else Bounded(found.value, np.where(_open(index), np.nan, found.error), self)
+        )
 
     def _joined(self, name, arrays, axis):
         function = getattr(np, name)

@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import secrets
 import threading
+from typing import Any
 
 _lock = threading.Lock()
-_state = {"root": secrets.randbits(63), "count": itertools.count()}
+_state: dict[str, Any] = {"root": secrets.randbits(63), "count": itertools.count()}
 
 
 def set_random_seed(seed: int) -> None:

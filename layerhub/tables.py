@@ -13,14 +13,14 @@ def table(kind: str, present: Callable[[Any], Any] = lambda spec: spec) -> tuple
     """``__getattr__`` and ``__dir__`` for such a module. present: what becomes of a spec class on the way out."""
     members = KINDS[kind]
 
-    def __getattr__(name: str) -> Any:
+    def find(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         registry()  # plugins may bring specs of their own
         return present(members.find(name))
 
-    def __dir__() -> list[str]:
+    def names() -> list[str]:
         registry()
         return sorted(members)
 
-    return __getattr__, __dir__
+    return find, names

@@ -109,7 +109,9 @@ class Trainable(Network):
                     made = metrics.get(self._accuracy(i, by_output.get(i)))
                 else:
                     made = FunctionMetric(metric) if _is_function(metric) else _accepted(metrics, metric, "metrics")
-                found.append(MetricTerm(i, made, prefix + (metric if isinstance(metric, str) else made.label), weighted))
+                found.append(
+                    MetricTerm(i, made, prefix + (metric if isinstance(metric, str) else made.label), weighted)
+                )
         return found
 
     def _accuracy(self, output: int, loss: Loss | None) -> str:
@@ -164,7 +166,8 @@ class Trainable(Network):
         checked = list(targets)
         for term in self._losses:
             y, predicted = targets[term.output], self.outputs[term.output].shape
-            y = y.reshape(term.loss.target_shape(y.shape, (y.shape[0], *predicted[1:])))
+            wanted: Any = term.loss.target_shape(y.shape, (y.shape[0], *predicted[1:]))
+            y = y.reshape(wanted)
             if term.loss.integer_targets:
                 if y.dtype.kind not in "iub" and not np.array_equal(y, np.trunc(y)):
                     raise DataError(f"{term.loss!r}: targets must be whole numbers, not {y.dtype}")
@@ -216,7 +219,7 @@ class Trainable(Network):
         if is_stream(x):
             if y is not None or validation_split:
                 raise DataError("fit: an iterable brings its own targets; y and validation_split are for arrays")
-            source = Stream(x, lambda *parts: self._data(*parts, class_weight=class_weight))
+            source = Stream(x, lambda x, y, w: self._data(x, y, w, class_weight))
             self._peek(source)
             steps = steps_per_epoch if steps_per_epoch is not None else len(x) if hasattr(x, "__len__") else None
         else:
@@ -347,7 +350,7 @@ class Trainable(Network):
     ) -> Any:
         """The outputs for data, as ndarrays, computed batch by batch."""
         batch_size = _positive("predict: batch_size", 32 if batch_size is None else batch_size)
-        source = Stream(x, lambda x, *rest: self._data(x)) if is_stream(x) else self._data(x)
+        source: Any = Stream(x, lambda x, *rest: self._data(x)) if is_stream(x) else self._data(x)
         if isinstance(source, Stream):
             self._peek(source)
         told = CallbackList(callbacks or (), self, {"steps": steps, "verbose": verbose})

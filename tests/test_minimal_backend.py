@@ -87,7 +87,8 @@ lh.set_random_seed(3)
 rng = np.random.default_rng(3)
 x = rng.normal(size=(64, 5, 7)).astype("float32")
 y = (x.sum(axis=(1, 2)) > 0).astype("int32")
-model = lh.Sequential([lh.Input((5, 7)), lh.layers.LSTM(11), lh.layers.Dense(2, activation="softmax")], backend="minimal")
+layers = [lh.Input((5, 7)), lh.layers.LSTM(11), lh.layers.Dense(2, activation="softmax")]
+model = lh.Sequential(layers, backend="minimal")
 model.compile(lh.optimizers.Adam(0.02), "sparse_categorical_crossentropy", metrics=["accuracy"])
 losses = model.fit(x, y, epochs=20, batch_size=16, verbose=0).history["loss"]
 assert losses[-1] < 0.2 * losses[0], losses

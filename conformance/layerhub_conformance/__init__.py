@@ -1,1 +1,1 @@
-"""The conformance suite: proves, for every layer on every installed backend, that it computes what its definition means."""
+"""The conformance suite: proves that every layer, on every backend, computes what its definition means."""

@@ -83,7 +83,9 @@ class Case:
                 inputs.append(values(shape))
         specs = layer.weight_specs(*self.shapes)
         weights = [
-            (rng.uniform(0.5, 1.5, size=s.shape) if "variance" in s.name else rng.normal(size=s.shape) * 0.6).astype(dtype)
+            (rng.uniform(0.5, 1.5, size=s.shape) if "variance" in s.name else rng.normal(size=s.shape) * 0.6).astype(
+                dtype
+            )
             for s in specs
         ]
         masks = [_mask(pattern, shape[:2]) for pattern, shape in zip(self.masks, self.shapes, strict=False)]
@@ -158,10 +160,8 @@ def covering(choices: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
             if name in row:
                 continue
 
-            def gain(k: int, name: str = name, row: dict[str, int] = row) -> int:
-                return sum(
-                    ((o, v, name, k) in open_pairs) + ((name, k, o, v) in open_pairs) for o, v in row.items()
-                )
+            def gain(k: int, name: str = name, row: dict[str, int] = row, left: set = open_pairs) -> int:
+                return sum(((o, v, name, k) in left) + ((name, k, o, v) in left) for o, v in row.items())
 
             row[name] = max(range(len(choices[name])), key=lambda k: (gain(k), -k))
         open_pairs -= {(a, row[a], b, row[b]) for a, b in itertools.combinations(names, 2)}

@@ -1,10 +1,11 @@
 """The pytest plugin: which backends to certify, what to run, and the matrix at the end.
 
-    pytest --pyargs layerhub_conformance --layerhub-backend mine -n 2
+pytest --pyargs layerhub_conformance --layerhub-backend mine -n 2
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--layerhub-layer", action="append", help="a layer to run (repeat it; default: all)")
     group.addoption("--layerhub-dtype", action="append", help="a float type (repeat it; default: float32 and float64)")
     group.addoption("--layerhub-device", help="the device to run on (default: each backend's own)")
+    group.addoption("--layerhub-json", action="store_true", help="print the matrix as one line of JSON, last")
     group.addoption("--layerhub-route", action="append", choices=["kernel", "definition"], help="default: both")
 
 
@@ -57,6 +59,24 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if results:
         terminalreporter.section("LayerHub conformance")
         terminalreporter.write(matrix(results))
+        if terminalreporter.config.getoption("layerhub_json"):
+            terminalreporter.write_line("\n" + as_json(results))
+
+
+def as_json(results: dict[tuple[str, str, str], list[tuple[bool, float]]]) -> str:
+    """The matrix as data."""
+    rows = [
+        {
+            "layer": layer,
+            "backend": backend,
+            "dtype": dtype,
+            "run": len(found),
+            "passed": sum(ok for ok, _ in found),
+            "worst": max(worst for _, worst in found),
+        }
+        for (layer, backend, dtype), found in sorted(results.items())
+    ]
+    return json.dumps({"layerhub": rows})
 
 
 def matrix(results: dict[tuple[str, str, str], list[tuple[bool, float]]]) -> str:
@@ -69,7 +89,9 @@ def matrix(results: dict[tuple[str, str, str], list[tuple[bool, float]]]) -> str
         for backend, dtype in columns:
             found = results.get((layer, backend, dtype), [])
             passed, worst = sum(ok for ok, _ in found), max((w for _, w in found), default=0.0)
-            cells.append(f"{passed}/{len(found)} {worst:.2f}" + ("" if passed == len(found) else " FAIL") if found else "-")
+            cells.append(
+                f"{passed}/{len(found)} {worst:.2f}" + ("" if passed == len(found) else " FAIL") if found else "-"
+            )
         table.append([layer, *cells])
     widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

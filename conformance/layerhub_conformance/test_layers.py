@@ -12,7 +12,9 @@ from layerhub_conformance.case import Case
 from layerhub_conformance.reference import Finding, compare, reference
 
 
-def measure(case: Case, backend: str, dtype: str, route: str, device: str | None = None) -> tuple[list[Finding], Evaluation]:
+def measure(
+    case: Case, backend: str, dtype: str, route: str, device: str | None = None
+) -> tuple[list[Finding], Evaluation]:
     """Run a case on a backend and compare everything that it gives."""
     drawn = case.draw(dtype)
     before = [x.copy() for x in (*drawn.inputs, *drawn.weights, *drawn.states)]
@@ -45,7 +47,9 @@ def test_layer_means_what_its_definition_says(layerhub_case, record_property):
     case, backend, dtype, route, device = layerhub_case
     findings, got = measure(case, backend, dtype, route, device)
     worst = max((f.worst for f in findings), default=0.0)
-    record_property("layerhub", {"layer": case.layer, "backend": backend, "dtype": dtype, "route": route, "worst": worst})
+    record_property(
+        "layerhub", {"layer": case.layer, "backend": backend, "dtype": dtype, "route": route, "worst": worst}
+    )
     wrong = [f.detail for f in findings if not f.right]
     assert not wrong, "\n".join(
         [f"{case.layer} on {backend} ({dtype}, {route}; served by {', '.join(got.routes)})", f"case {case.id}", *wrong]

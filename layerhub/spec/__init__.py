@@ -1,4 +1,4 @@
-"""What things are: layers, activations, losses, optimizers, metrics, …, as specs that import neither numpy nor a backend.
+"""What things are: layers, activations, losses, optimizers, …, as specs that import neither numpy nor a backend.
 
 Each module of this package is a family. Whatever spec class a family defines is registered, under its class name and
 aliases, in the table of its kind.

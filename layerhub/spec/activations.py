@@ -7,7 +7,6 @@ differentiates it alike: relu'(0) = 0. Exponentials are only taken of what is no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from layerhub.spec.base import Kind, ValueSpec, serialize

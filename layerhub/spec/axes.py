@@ -79,7 +79,9 @@ class Pattern:
             if known is None or word == "n":
                 sizes[word] = size if size is not None else known
             elif size is not None and size != known:
-                raise ShapeError(f"{who} has {size} along {word!r}, where {known} was expected (declared {self.text!r})")
+                raise ShapeError(
+                    f"{who} has {size} along {word!r}, where {known} was expected (declared {self.text!r})"
+                )
 
     def _wrong_rank(self, shape: Shape, needed: int, rank: int | None, who: str, bound: str = "") -> None:
         raise ShapeError(

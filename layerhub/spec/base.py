@@ -28,6 +28,18 @@ class Parameter:
     keyword_only: bool = False
 
 
+class Keyword:
+    """Marks a default as that of a parameter which is given by name only."""
+
+    def __init__(self, default: Any):
+        self.default = default
+
+
+def keyword(*, default: Any, kw_only: bool = True) -> Any:
+    """The default of a keyword-only parameter. (type checkers want to read ``kw_only=True`` where it is used)"""
+    return Keyword(default)
+
+
 @dataclass(frozen=True)
 class Definition:
     """A ``derived axis`` or ``rule``: a method whose arguments are asked for by name."""
@@ -123,7 +135,7 @@ def serialize(spec: Spec | None) -> Any:
     return None if spec is None else {"class_name": type(spec).__name__, "config": spec.get_config()}
 
 
-@dataclass_transform(kw_only_default=False)
+@dataclass_transform(field_specifiers=(keyword,))
 class Spec:
     """Something declared by its parameters alone.
 
@@ -136,7 +148,7 @@ class Spec:
     definitions: ClassVar[dict[str, Definition]] = {}
     aliases: ClassVar[tuple[str, ...]] = ()
     abstract: ClassVar[bool] = True
-    keyword_only: ClassVar[tuple[str, ...]] = ()
+    _own_parameters: ClassVar[dict[str, Parameter]] = {}
     mutable: ClassVar[tuple[str, ...]] = ()
 
     if TYPE_CHECKING:  # families speak of parameters that their members declare
@@ -152,7 +164,9 @@ class Spec:
             hint = hints[name]
             if get_origin(hint) is ClassVar or name.startswith("_"):
                 continue
-            own[name] = Parameter(name, domain_of(hint), vars(cls).get(name, REQUIRED), name in vars(cls).get("keyword_only", ()))
+            default = vars(cls).get(name, REQUIRED)
+            named = isinstance(default, Keyword)
+            own[name] = Parameter(name, domain_of(hint), default.default if named else default, named)
         cls._own_parameters = own
         # A parameter declared again takes its new place; keyword-only ones stand last.
         ordered: dict[str, Parameter] = {}
@@ -235,7 +249,7 @@ class Spec:
         if name in self.parameters:
             if name not in self.mutable:
                 raise ParameterError(
-                    f"{type(self).__name__}: {name} is fixed once made; use .replace({name}={value!r}) for a changed copy"
+                    f"{type(self).__name__}: {name} is fixed once made; use .replace({name}={value!r}) for a copy"
                 )
             value = self._accept(self.parameters[name], value)
         super().__setattr__(name, value)

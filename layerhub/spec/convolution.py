@@ -7,7 +7,7 @@ arXiv:1603.07285. All are cross-correlations: the kernel is not flipped.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from layerhub.spec.activations import ActivationLike
 from layerhub.spec.base import rule
@@ -131,7 +131,7 @@ class DepthwiseConv(Kernelled, abstract=True):
     def define(self, xp, x, kernel, bias):
         x = self.channels_last(xp, x)
         space = x.shape[1:-1]
-        y = 0
+        y: Any = 0
         for tap, seen in self.taps(self.padded(xp, x), space):
             y = y + xp.expand_dims(seen, axis=-1) * kernel[tap]
         y = xp.reshape(y, (-1, *y.shape[1:-2], y.shape[-2] * y.shape[-1]))
@@ -186,14 +186,15 @@ class SeparableConv(Kernelled, abstract=True):
     def first(self) -> DepthwiseConv:
         """The depthwise part."""
         shared = ("kernel_size", "strides", "padding", "data_format", "dilation_rate", "depth_multiplier")
-        return self.depthwise(**{name: getattr(self, name) for name in shared}, use_bias=False, dtype=self.compute_dtype)
+        return self.depthwise(
+            **{name: getattr(self, name) for name in shared}, use_bias=False, dtype=self.compute_dtype
+        )
 
     @cached_property
     def second(self) -> Conv:
         """The pointwise part."""
-        return self.pointwise(
-            self.filters, 1, data_format=self.data_format, use_bias=self.use_bias, dtype=self.compute_dtype
-        )
+        shared = ("filters", "data_format", "use_bias")
+        return self.pointwise(**{name: getattr(self, name) for name in shared}, kernel_size=1, dtype=self.compute_dtype)
 
     def compose(self, do, x, depthwise_kernel, pointwise_kernel, bias):
         return do(self.second, do(self.first, x, depthwise_kernel, None), pointwise_kernel, bias)

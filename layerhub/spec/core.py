@@ -123,7 +123,7 @@ class Reshape(Layer):
 
     @rule
     def c1_at_most_one_size_is_left_open(self, target_shape):
-        return sum(size == -1 for size in target_shape) <= 1 and all(size == -1 or size >= 0 for size in target_shape)
+        return target_shape.count(-1) <= 1 and all(size >= -1 for size in target_shape)
 
     def output_shapes(self, *shapes: Sizes) -> tuple[Sizes, ...]:
         batch, *rest = self.solve(*shapes)["..."]
@@ -190,7 +190,7 @@ class Lambda(Layer):
 
     function: Function
     output_shape: Shape | Function | None = None
-    mask: Function | None = None
+    mask: Function | None = None  # type: ignore[assignment]
     arguments: Mapping[str, Any] | None = None
 
     xs = In("...", kind="any", many=True)
@@ -200,10 +200,13 @@ class Lambda(Layer):
     def mask_rule(self) -> MaskRule:
         if self.mask is None:
             return stops
-        return MaskRule("its own function's", lambda layer, has: any(has), lambda layer, xp, xs, masks: self._masked(xs, masks))
+        return MaskRule(
+            "its own function's", lambda layer, has: any(has), lambda layer, xp, xs, masks: self._masked(xs, masks)
+        )
 
     def _masked(self, xs: tuple, masks: tuple) -> Any:
-        return self.mask(*(xs[0], masks[0]) if len(xs) == 1 else (list(xs), list(masks)))
+        function: Any = self.mask
+        return function(*(xs[0], masks[0]) if len(xs) == 1 else (list(xs), list(masks)))
 
     def output_shapes(self, *shapes: Sizes) -> tuple[Sizes, ...]:
         if self.output_shape is None:
@@ -238,7 +241,7 @@ class InputLayer(Layer):
     @property
     def full_shape(self) -> Sizes:
         """The shape with its batch axis."""
-        return self.batch_shape if self.batch_shape is not None else (self.batch_size, *self.shape)
+        return self.batch_shape if self.batch_shape is not None else (self.batch_size, *(self.shape or ()))
 
     def define(self, xp, x):
         return x

@@ -74,7 +74,9 @@ def one_of(*choices: Any) -> Domain:
         return value
 
     text = "one of " + ", ".join(map(repr, choices))
-    return Domain(text, accept, valid=choices, invalid=(str(choices[0]).upper() + "?", 3.5), schema={"enum": list(choices)})
+    return Domain(
+        text, accept, valid=choices, invalid=(str(choices[0]).upper() + "?", 3.5), schema={"enum": list(choices)}
+    )
 
 
 def optional(domain: Domain) -> Domain:
@@ -188,13 +190,11 @@ Count = Annotated[int, integer("an int, 0 or more", 0, (0, 2), (-1, 1.5, "a"))]
 Rate = Annotated[
     float, number("a number in [0, 1]", lambda value: 0 <= value <= 1, (0.0, 0.3, 0.5), (-0.1, 1.1, "a", math.nan))
 ]
-Share = Annotated[
-    float, number("a number in [0, 1]", lambda value: 0 <= value <= 1, (0.9, 0.99), (-0.1, 1.1, "a"))
-]
+Share = Annotated[float, number("a number in [0, 1]", lambda value: 0 <= value <= 1, (0.9, 0.99), (-0.1, 1.1, "a"))]
 Positive = Annotated[float, number("a positive number", lambda value: value > 0, (1e-3, 1.0), (0, -1.0, "a"))]
 NonNegative = Annotated[float, number("a number, 0 or more", lambda value: value >= 0, (0.0, 0.1), (-1.0, "a"))]
 Window = Annotated[
-    tuple[int, ...],
+    Any,
     Domain(
         "a positive int, or one for each axis",
         lambda value, owner: _sizes(value, owner.rank, low=1),
@@ -233,7 +233,7 @@ Function = Annotated[
     Callable, Domain("a function", _accept_function, encode=lambda f: getattr(f, "__name__", repr(f)), invalid=(3,))
 ]
 DataFormat = Annotated[
-    Literal["channels_last", "channels_first"],
+    Any,
     replace(
         one_of(*config.DATA_FORMATS),
         # The default of the moment is resolved when the layer is made, and stays with it.
@@ -256,7 +256,11 @@ def domain_of(hint: Any) -> Domain:
         rest = [arg for arg in get_args(hint) if arg is not type(None)]
         if len(rest) == 1 and len(get_args(hint)) == 2:
             return optional(domain_of(rest[0]))
-        return either(*map(domain_of, rest)) if len(rest) == len(get_args(hint)) else optional(either(*map(domain_of, rest)))
+        return (
+            either(*map(domain_of, rest))
+            if len(rest) == len(get_args(hint))
+            else optional(either(*map(domain_of, rest)))
+        )
     if get_origin(hint) in (Mapping, dict):
         return MAPPING
     if hint in _PLAIN:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from layerhub.errors import ShapeError
-from layerhub.spec.base import Kind, ValueSpec
+from layerhub.spec.base import Kind, ValueSpec, keyword
 from layerhub.spec.domains import NonNegative, Positive
 
 initializers = Kind("initializer")
@@ -26,8 +26,7 @@ class Initializer(ValueSpec, abstract=True):
     """A rule for the first values of a weight. Values are float64; the caller rounds them."""
 
     kind = initializers
-    seed: int | None = None
-    keyword_only = ("seed",)
+    seed: int | None = keyword(default=None, kw_only=True)
 
     def define(self, xp: Any, shape: tuple[int, ...], bits: Bits) -> Any:
         """The first values of a weight of this shape."""
@@ -99,7 +98,7 @@ class RandomNormal(Initializer):
 
 
 class TruncatedNormal(Initializer):
-    """Normal, cut at two standard deviations of the uncut distribution; drawn by inverting its distribution function."""
+    """Normal, cut at two standard deviations of the uncut one; drawn by inverting its distribution function."""
 
     mean: float = 0.0
     stddev: NonNegative = 0.05

@@ -30,7 +30,7 @@ from layerhub.errors import ParameterError, ShapeError, StateError
 from layerhub.spec import axes, masks
 from layerhub.spec.activations import Activation
 from layerhub.spec.axes import Pattern, Shape
-from layerhub.spec.base import Kind, Spec, snake_case
+from layerhub.spec.base import Kind, Spec, keyword, snake_case
 from layerhub.spec.domains import DType
 from layerhub.spec.initializers import initializers
 from layerhub.spec.regularizers import RegularizerLike
@@ -103,12 +103,15 @@ class Weight(Declared):
             return (None,)
         shape = self.pattern.sizes(lambda name: layer.lookup(name, sizes))
         if None in shape:
-            raise ShapeError(f"{layer!r}: the shape of {self.name} is {shape}: an input size that must be known is None")
+            raise ShapeError(
+                f"{layer!r}: the shape of {self.name} is {shape}: an input size that must be known is None"
+            )
         role = self._role or self.name
         start = getattr(layer, self._init or f"{role}_initializer")
         regularizer = getattr(layer, f"{role}_regularizer", None)
         constraint = getattr(layer, f"{role}_constraint", None)
-        spec = WeightSpec(self.name, shape, initializers.get(start), self.trainable, regularizer, constraint)
+        known: tuple[int, ...] = shape  # type: ignore[assignment]
+        spec = WeightSpec(self.name, known, initializers.get(start), self.trainable, regularizer, constraint)
         return (spec,)
 
 
@@ -165,20 +168,19 @@ class Layer(Spec, abstract=True):
     """
 
     kind = layers
-    keyword_only = ("activity_regularizer", "name", "trainable", "dtype")
     mutable = ("name", "trainable")
 
-    activity_regularizer: RegularizerLike | None = None
-    name: str | None = None
-    trainable: bool = True
-    dtype: DType | None = None
+    activity_regularizer: RegularizerLike | None = keyword(default=None, kw_only=True)
+    name: str | None = keyword(default=None, kw_only=True)
+    trainable: bool = keyword(default=True, kw_only=True)
+    dtype: DType | None = keyword(default=None, kw_only=True)
 
     rank: ClassVar[int | None] = None
     inputs: ClassVar[tuple[In, ...]] = ()
     outputs: ClassVar[tuple[Out, ...]] = ()
     held: ClassVar[tuple[Weight | Weights, ...]] = ()
     extras: ClassVar[tuple[str, ...]] = ()
-    arguments: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[tuple[str, ...]] = ()
     mask: ClassVar[masks.MaskRule]
     states: ClassVar[int] = 0
     runtime: ClassVar[Runtime] = Runtime()
@@ -198,8 +200,8 @@ class Layer(Spec, abstract=True):
         names = tuple(inspect.signature(meaning).parameters)[2:]
         expected = tuple(d.name for d in (*cls.inputs, *cls.held))
         cls.extras = tuple(name for name in EXTRAS if name in names)
-        cls.arguments = (*expected, *cls.extras)
-        if names != cls.arguments:
+        cls.takes = (*expected, *cls.extras)
+        if names != cls.takes:
             raise ParameterError(
                 f"{cls.__name__}: {meaning.__name__} takes {names}, but the class declares {expected}, "
                 f"which may be followed by {', '.join(EXTRAS)} in this order"
@@ -278,8 +280,8 @@ class Layer(Spec, abstract=True):
             return inner if len(inner) > 1 else inner[0]
 
         weights = [None if isinstance(d, Weight) else self._blanks(d) for d in self.held]
-        extras = {name: None for name in self.extras}
-        found = self.compose(do, *shapes, *weights, **extras)  # type: ignore[attr-defined]
+        extras = dict.fromkeys(self.extras)
+        found = self.compose(do, *shapes, *weights, **extras)
         return found if isinstance(found[0], tuple) else (found,)
 
     def _blanks(self, declared: Weights) -> tuple[None, ...]:

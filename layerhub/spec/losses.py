@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from layerhub.errors import DataError
 from layerhub.spec.axes import Shape
-from layerhub.spec.base import Kind, ValueSpec
+from layerhub.spec.base import Kind, ValueSpec, keyword
 from layerhub.spec.domains import Function, Rate
 
 losses = Kind("loss")
@@ -26,10 +26,11 @@ class Loss(ValueSpec, abstract=True):
     """
 
     kind = losses
-    keyword_only = ("reduction", "name")
 
-    reduction: Literal["sum_over_batch_size", "mean", "sum", "none"] = "sum_over_batch_size"
-    name: str | None = None
+    reduction: Literal["sum_over_batch_size", "mean", "sum", "none"] = keyword(
+        default="sum_over_batch_size", kw_only=True
+    )
+    name: str | None = keyword(default=None, kw_only=True)
 
     integer_targets: ClassVar[bool] = False
 
@@ -48,7 +49,9 @@ class Loss(ValueSpec, abstract=True):
         """The shape that targets are brought to, so that they stand against the predictions. Raises DataError."""
         if len(y_true) == len(y_pred) - 1 and y_pred[-1] == 1:
             y_true = (*y_true, 1)
-        if len(y_true) != len(y_pred) or any(None not in (a, b) and a != b for a, b in zip(y_true, y_pred, strict=True)):
+        if len(y_true) != len(y_pred) or any(
+            None not in (a, b) and a != b for a, b in zip(y_true, y_pred, strict=True)
+        ):
             raise DataError(f"{self!r}: targets of shape {y_true} do not fit predictions of shape {y_pred}")
         return y_true
 
@@ -160,7 +163,9 @@ class SparseCategoricalCrossentropy(Categorical):
         wanted = y_pred[:axis] + y_pred[axis + 1 :]
         if len(y_true) == len(wanted) + 1 and y_true[-1] == 1:
             y_true = y_true[:-1]
-        if len(y_true) != len(wanted) or any(None not in (a, b) and a != b for a, b in zip(y_true, wanted, strict=True)):
+        if len(y_true) != len(wanted) or any(
+            None not in (a, b) and a != b for a, b in zip(y_true, wanted, strict=True)
+        ):
             raise DataError(
                 f"{self!r}: integer targets of shape {y_true} do not fit predictions of shape {y_pred}; "
                 f"{wanted} was expected (for one-hot targets use CategoricalCrossentropy)"
@@ -172,7 +177,9 @@ class SparseCategoricalCrossentropy(Categorical):
         outside = y_true[(y_true < 0) | (y_true >= classes)]
         outside = outside[outside != self.ignore_class] if self.ignore_class is not None else outside
         if outside.size:
-            raise DataError(f"{self!r}: the target {outside.flat[0]} is outside the {classes} classes of the predictions")
+            raise DataError(
+                f"{self!r}: the target {outside.flat[0]} is outside the {classes} classes of the predictions"
+            )
 
 
 class FunctionLoss(Loss):

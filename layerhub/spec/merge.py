@@ -116,10 +116,10 @@ class Concatenate(Layer):
         self.solve(*shapes)
         at = self.axis % len(shapes[0])
         joined: list[Any] = []
-        for i, sizes in enumerate(zip(*shapes, strict=True)):
-            known = {size for size in sizes if size is not None}
+        for i, along in enumerate(zip(*shapes, strict=True)):
+            known = {size for size in along if size is not None}
             if i == at:
-                joined.append(None if None in sizes else sum(sizes))
+                joined.append(None if None in along else sum(along))
             elif len(known) > 1:
                 raise ShapeError(f"{self!r}: shapes {', '.join(map(str, shapes))} differ along axis {i}, not only {at}")
             else:

@@ -1,8 +1,8 @@
 """Metrics: figures gathered over many batches, on the device, and read when somebody looks.
 
-    shapes()                               the shapes of what is kept, all starting at zero
-    define(xp, state, y_true, y_pred, w)   what is kept after another batch
-    result(xp, state)                      the figure
+shapes()                               the shapes of what is kept, all starting at zero
+define(xp, state, y_true, y_pred, w)   what is kept after another batch
+result(xp, state)                      the figure
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from layerhub.spec.axes import Shape
-from layerhub.spec.base import Kind, ValueSpec, snake_case
+from layerhub.spec.base import Kind, ValueSpec, keyword, snake_case
 from layerhub.spec.domains import Function, Rate
 from layerhub.spec.losses import (
     BinaryCrossentropy,
@@ -28,8 +28,7 @@ class Metric(ValueSpec, abstract=True):
     """A figure gathered over batches."""
 
     kind = metrics
-    keyword_only = ("name",)
-    name: str | None = None
+    name: str | None = keyword(default=None, kw_only=True)
 
     @property
     def label(self) -> str:
@@ -129,7 +128,7 @@ def _watched(name: str, source: type[Loss], *aliases: str) -> type[LossMetric]:
         return source(**{key: getattr(self, key) for key in shared})
 
     body = {"__doc__": f"The mean over samples of: {source.__doc__}", "__module__": __name__, "loss": loss}
-    made = type(name, (LossMetric,), body | {"aliases": aliases})
+    made: Any = type(name, (LossMetric,), body | {"aliases": aliases})
     made.parameters = shared | made.parameters
     return made
 

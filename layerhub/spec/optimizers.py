@@ -10,9 +10,9 @@ backend may update any concatenation of weights at once.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
-from layerhub.spec.base import Kind, Spec, rule
+from layerhub.spec.base import Kind, Spec, keyword, rule
 from layerhub.spec.domains import NonNegative, Positive, Share
 
 optimizers = Kind("optimizer")
@@ -28,13 +28,12 @@ class Optimizer(Spec, abstract=True):
 
     kind = optimizers
     mutable = ("learning_rate",)
-    keyword_only = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "name")
 
-    weight_decay: NonNegative | None = None
-    clipnorm: Positive | None = None
-    clipvalue: Positive | None = None
-    global_clipnorm: Positive | None = None
-    name: str | None = None
+    weight_decay: NonNegative | None = keyword(default=None, kw_only=True)
+    clipnorm: Positive | None = keyword(default=None, kw_only=True)
+    clipvalue: Positive | None = keyword(default=None, kw_only=True)
+    global_clipnorm: Positive | None = keyword(default=None, kw_only=True)
+    name: str | None = keyword(default=None, kw_only=True)
 
     learning_rate: NonNegative
 
@@ -172,6 +171,9 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay that does not go through the gradient. Source: Loshchilov & Hutter 2019, arXiv:1711.05101."""
+    """Adam with weight decay that does not go through the gradient.
 
-    weight_decay: NonNegative = 0.004
+    Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
+    """
+
+    weight_decay: NonNegative | None = 0.004

@@ -100,13 +100,13 @@ class GlobalPooling(Spatial, abstract=True):
 
     @property
     def left(self) -> tuple[int, ...]:
-        return (1,) * self.rank if self.keepdims else ()
+        return (1,) * (self.rank or 0) if self.keepdims else ()
 
     @property
     def space_axes(self) -> tuple[int, ...]:
         """The axes of the input that hold the space."""
         first = 1 if self.data_format == "channels_last" else 2
-        return tuple(range(first, first + self.rank))
+        return tuple(range(first, first + (self.rank or 0)))
 
 
 class GlobalAveragePooling(GlobalPooling, abstract=True):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from layerhub.spec.activations import ActivationLike
 from layerhub.spec.axes import Shape
-from layerhub.spec.base import axis
+from layerhub.spec.base import axis, keyword
 from layerhub.spec.constraints import ConstraintLike
 from layerhub.spec.domains import Rate, Size
 from layerhub.spec.initializers import Bits, Initializer, InitializerLike, Ones
@@ -41,8 +41,7 @@ def _mask_of_outputs(layer: Any, xp: Any, inputs: tuple, masks: tuple) -> Any:
 class Recurrent(Layer, abstract=True):
     """A layer that carries states along time."""
 
-    keyword_only = ("zero_output_for_mask",)
-    zero_output_for_mask: bool = False
+    zero_output_for_mask: bool = keyword(default=False, kw_only=True)
 
     x = In("n t d")
     y = Out("n *steps units")
@@ -107,7 +106,6 @@ class LSTM(Recurrent):
     Source: Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735; Gers et al. 2000 for the forget gate.
     """
 
-    keyword_only = ("implementation",)
     states = 2
 
     units: Size
@@ -133,7 +131,7 @@ class LSTM(Recurrent):
     go_backwards: bool = False
     unroll: bool = False
     use_cudnn: Literal["auto"] | bool = "auto"
-    implementation: Literal[1, 2] = 2
+    implementation: Literal[1, 2] = keyword(default=2, kw_only=True)
 
     kernel = Weight("d 4*units")
     recurrent_kernel = Weight("units 4*units", role="recurrent")

@@ -51,7 +51,10 @@ class L1L2(Regularizer):
 
 
 class OrthogonalRegularizer(Regularizer):
-    """factor * mean |cosine| of all pairs of rows (or columns) of a matrix. Source: Brock et al. 2017, arXiv:1609.07093."""
+    """factor * mean |cosine| of all pairs of rows (or columns) of a matrix.
+
+    Source: Brock et al. 2017, arXiv:1609.07093.
+    """
 
     factor: NonNegative = 0.01
     mode: Literal["rows", "columns"] = "rows"

@@ -78,7 +78,7 @@ class Bidirectional(Layer):
         )
 
     @property
-    def states(self) -> int:
+    def states(self) -> int:  # type: ignore[override]
         return 2 * self.layer.states
 
     def compose(self, do, x, forward, backward, initial_state):
@@ -89,7 +89,7 @@ class Bidirectional(Layer):
         if self.layer.return_sequences:
             back = do(Flip(axis=1, dtype=self.compute_dtype), back)
         if self.merge_mode is None:
-            outputs = (ahead, back)
+            outputs: tuple[Any, ...] = (ahead, back)
         else:
             outputs = (do(MERGE[self.merge_mode](dtype=self.compute_dtype), ahead, back),)
         return (*outputs, *ahead_states, *back_states) if self.layer.return_state else outputs

@@ -43,5 +43,7 @@ CASES = [
         activation=["linear", "tanh"],
         use_bias=[True, False],
     ),
-    *cases("SeparableConv2D", [[(2, 6, 6, 3)]], {"filters": 3, "kernel_size": 3}, _data=["positive"], padding=["valid"]),
+    *cases(
+        "SeparableConv2D", [[(2, 6, 6, 3)]], {"filters": 3, "kernel_size": 3}, _data=["positive"], padding=["valid"]
+    ),
 ]

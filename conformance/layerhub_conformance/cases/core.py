@@ -12,7 +12,6 @@ PARAMETERISED = [
 ]
 
 
-
 def antirectifier(x):
     """Positive and negative parts of the centred input, side by side."""
     x = x - ops.mean(x, axis=1, keepdims=True)
@@ -31,7 +30,9 @@ CASES = [
     ),
     *cases("Activation", [[(3, 7)]], activation=[*ACTIVATIONS, *PARAMETERISED], _data=["normal", "positive", "wide"]),
     *cases("Dropout", [[(5, 7)], [(2, 3, 4)]], rate=[0.3, 0.0, 1.0, 0.5], _training=[True, False]),
-    *cases("Dropout", [[(3, 4, 5)]], rate=[0.5], noise_shape=[(None, 1, 5), (3, 4, 1)], seed=[None, 7], _training=[True]),
+    *cases(
+        "Dropout", [[(3, 4, 5)]], rate=[0.5], noise_shape=[(None, 1, 5), (3, 4, 1)], seed=[None, 7], _training=[True]
+    ),
     *cases("Flatten", [[(2, 3, 4)], [(3, 5)], [(2, 3, 4, 5)], [(4,)]], data_format=["channels_last", "channels_first"]),
     *cases("Reshape", [[(2, 12)], [(3, 4, 3)]], target_shape=[(3, 4), (-1,), (2, -1, 3), (12,)]),
     *cases("Embedding", [[(3, 4)], [(5,)], [(0, 3)]], input_dim=[11, 3], output_dim=[4, 1], mask_zero=[True, False]),

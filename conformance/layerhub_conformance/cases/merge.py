@@ -4,7 +4,11 @@ CASES = [
     case
     for layer in ("Add", "Average", "Multiply")
     for case in (
-        *cases(layer, [[(2, 3, 4)] * 2, [(2, 3, 4)] * 3, [(2, 4), (2, 3, 4)], [(2, 1, 4), (2, 3, 1)]], _data=["normal", "positive"]),
+        *cases(
+            layer,
+            [[(2, 3, 4)] * 2, [(2, 3, 4)] * 3, [(2, 4), (2, 3, 4)], [(2, 1, 4), (2, 3, 1)]],
+            _data=["normal", "positive"],
+        ),
         *cases(layer, [[(3, 4, 2)] * 2], _masks=[("left", "right"), ("right", "none"), ("row", "middle")]),
     )
 ]

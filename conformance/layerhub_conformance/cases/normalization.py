@@ -12,6 +12,8 @@ CASES = [
         trainable=[True, False],
         _training=[True, False],
     ),
-    *cases("BatchNormalization", [[(3, 5, 4)]], _training=[True], _masks=[("left",), ("right",), ("middle",), ("row",)]),
+    *cases(
+        "BatchNormalization", [[(3, 5, 4)]], _training=[True], _masks=[("left",), ("right",), ("middle",), ("row",)]
+    ),
     *cases("BatchNormalization", [[(6, 4)]], _training=[True, False], _data=["positive", "large_mean"]),
 ]

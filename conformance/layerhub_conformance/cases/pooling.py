@@ -18,4 +18,6 @@ CASES = [
         *cases(layer, [[(2, 6, 6, 3)]], padding=["same"], _data=["positive", "wide"]),
     )
 ]
-CASES += cases("GlobalAveragePooling2D", IMAGES[:3], data_format=FORMATS, keepdims=[False, True], _data=["normal", "positive"])
+CASES += cases(
+    "GlobalAveragePooling2D", IMAGES[:3], data_format=FORMATS, keepdims=[False, True], _data=["normal", "positive"]
+)

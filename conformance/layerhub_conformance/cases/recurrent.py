@@ -26,6 +26,14 @@ CASES = [
         _states=[False, True],
         _masks=MASKS,
     ),
-    *cases("LSTM", [[(2, 3, 4)]], {"units": 3}, dropout=[0.0, 0.4], recurrent_dropout=[0.0, 0.3], implementation=[1, 2], _training=[True]),
+    *cases(
+        "LSTM",
+        [[(2, 3, 4)]],
+        {"units": 3},
+        dropout=[0.0, 0.4],
+        recurrent_dropout=[0.0, 0.3],
+        implementation=[1, 2],
+        _training=[True],
+    ),
     *cases("LSTM", [[(2, 3, 4)]], {"units": 4}, _data=["positive", "wide"], return_sequences=[True]),
 ]

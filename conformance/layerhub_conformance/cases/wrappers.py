@@ -9,7 +9,12 @@ CASES = [
     *cases(
         "Bidirectional",
         [[(2, 4, 3)], [(3, 5, 2)]],
-        layer=[_lstm(), _lstm(return_sequences=True), _lstm(return_state=True), _lstm(return_sequences=True, return_state=True)],
+        layer=[
+            _lstm(),
+            _lstm(return_sequences=True),
+            _lstm(return_state=True),
+            _lstm(return_sequences=True, return_state=True),
+        ],
         merge_mode=["concat", "sum", "mul", "ave", None],
         _masks=[(), ("left",), ("right",), ("row",)],
         _states=[False, True],

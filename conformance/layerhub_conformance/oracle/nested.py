@@ -93,9 +93,9 @@ def along(axis, f, x):
 
 def channels_last(sample, data_format):
     """One sample (no batch axis) with its channels moved from first to last, if that is where they are."""
-    if data_format == "channels_last":
-        return sample
     rank = len(shape(sample))
+    if data_format == "channels_last" or rank < 2:
+        return sample
     return transpose(sample, [*range(1, rank), 0])
 
 
