@@ -91,7 +91,7 @@ def Input(
     node = Node.__new__(Node)
     node.layer, node.inputs, node.states, node.single, node.order = layer, (), (), True, next(_order)
     node.outputs = (Tensor(layer.full_shape, dtype or config.floatx(), node),)
-    layer.__dict__["tensor"] = tensor
+    layer.tensor = tensor
     nodes_of(layer).append(node)
     return node.outputs[0]
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from layerhub import scope, seeds
-from layerhub.errors import DataError, GraphError, StateError, UnknownNameError, suggest
+from layerhub.errors import BackendError, DataError, GraphError, StateError, UnknownNameError, suggest
 from layerhub.execution import Executor, Program
 from layerhub.graph import (
     Input,
@@ -91,10 +91,17 @@ class Network:
         if len(set(map(id, inputs))) != len(inputs):
             raise GraphError("an input of the model is listed twice")
         between(inputs, outputs)
+        self._check_sparse(inputs, self._backend)
         self.inputs, self.outputs = inputs, outputs
         for place, layer, shapes in placed_layers(inputs, outputs):
             layer.store.build(*shapes, seed=self.seed, place=place)
         self._unbind()
+
+    @staticmethod
+    def _check_sparse(inputs: Sequence[Tensor], backend: str) -> None:
+        sparse = [x.name for x in inputs if x.node.layer.sparse]
+        if sparse and not registry().backend(backend).has_sparse:
+            raise BackendError(f"the input {sparse[0]!r} is sparse, and the backend {backend!r} has no sparse arrays")
 
     # Structure
 
@@ -262,6 +269,7 @@ class Network:
         name = backend or self._backend
         target = registry().backend(name)
         device = target.check_device(device)
+        self._check_sparse(self.inputs, name)
         if (name, device) == (self._backend, self._device):
             return self
         before = self._executor

@@ -143,7 +143,7 @@ class Planner:
         """A use of a layer of the model: its steps are appended, its outputs returned."""
         weights = self.hold(layer, [x.shape for x in inputs], place)
         outputs = self.apply(layer, inputs, weights, place, tuple(initial_state) or None)
-        if layer.activity_regularizer is not None and self.training:
+        if layer.activity_regularizer is not None:
             for output in outputs[:1]:
                 self.penalties.append(
                     self._emit(_penalty, (layer.activity_regularizer, "xp", output), (), output.dtype)

@@ -147,13 +147,23 @@ PART = 4096
 _ones: dict[Any, np.ndarray] = {}
 
 
+def ones(count: int, dtype: np.dtype) -> np.ndarray:
+    """``count`` ones, at most PART; to be read only."""
+    held = _ones.get(dtype)
+    if held is None:
+        held = _ones[dtype] = np.ones(PART, dtype)
+    return held[:count]
+
+
 def column_sums(rows: np.ndarray) -> np.ndarray:
     """The sums over the first axis of a matrix, by BLAS: several times faster than ``rows.sum(axis=0)``."""
-    ones = _ones.get(rows.dtype)
-    if ones is None:
-        ones = _ones[rows.dtype] = np.ones(PART, rows.dtype)
-    if len(rows) <= PART:
-        return ones[: len(rows)].dot(rows)
+    count = len(rows)
+    if count <= PART:
+        return ones(count, rows.dtype).dot(rows)
     # Sums of parts round less than one long sum.
-    parts = [ones[: stop - start].dot(rows[start:stop]) for start, stop in spans(0, len(rows), PART)]
-    return column_sums(np.stack(parts))
+    return column_sums(np.stack([column_sums(rows[start:stop]) for start, stop in spans(0, count, PART)]))
+
+
+def row_sums(rows: np.ndarray) -> np.ndarray:
+    """The sums over the second axis of a matrix."""
+    return rows.dot(ones(rows.shape[1], rows.dtype)) if rows.shape[1] <= PART else rows.sum(axis=1)

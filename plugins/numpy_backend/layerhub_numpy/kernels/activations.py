@@ -13,62 +13,65 @@ import numpy as np
 
 from layerhub.kernels import Kernel, KernelSet
 from layerhub.namespace import Namespace
-from layerhub_numpy.tiles import column_sums, scratch, shares, spans
+from layerhub_numpy.tiles import row_sums, scratch, shares, spans
 
 kernels = KernelSet()
 
 TILE = 1 << 15
 
 
-def flat(x: np.ndarray) -> np.ndarray | None:
-    """All elements as a view along one axis, in the order of memory; None where they do not lie without gaps."""
+def flat(x: np.ndarray) -> np.ndarray:
+    """All elements of an array without gaps, as a view along one axis, in the order of memory."""
     if not x.flags.c_contiguous:
         x = x.transpose(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
-    return x.reshape(-1) if x.flags.c_contiguous else None
+    return x.reshape(-1)
 
 
-def tiled(fill: Callable[..., None], passes: int, first: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    """A new array like the first given one, which ``fill(out, first, *others)`` fills, tile by tile.
+def laid_like(out: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A copy of x that lies in memory as ``out`` does."""
+    copy = np.empty_like(out)
+    np.copyto(copy, x)
+    return copy
+
+
+def tiled(fill: Callable[..., None], activation: Any, passes: int, *arrays: np.ndarray) -> np.ndarray:
+    """A new array like the first given one, which ``fill(activation, out, *arrays)`` fills, tile by tile.
 
     passes: how often ``fill`` goes over a tile, a pass through exp counting as several.
     """
-    out = np.empty_like(first)
-    arrays = (first, *others)
-    if out.size <= TILE or any(array.strides != out.strides for array in arrays) or flat(out) is None:
-        fill(out, *arrays)
+    out = np.empty_like(arrays[0])
+    if out.size <= TILE:
+        fill(activation, out, *arrays)
         return out
-    lines = [flat(array) for array in (out, *arrays)]
+    lines = [flat(array if array.strides == out.strides else laid_like(out, array)) for array in (out, *arrays)]
 
     def share(start: int, stop: int) -> None:
         for begin, end in spans(start, stop, TILE):
-            fill(*(line[begin:end] for line in lines))
+            fill(activation, *(line[begin:end] for line in lines))
 
     shares(share, out.size, passes * out.size)
     return out
 
 
-def scratch_like(x: np.ndarray, name: str, dtype: Any = None) -> np.ndarray:
+def scratch_like(x: np.ndarray, name: str) -> np.ndarray:
     """Scratch memory for something of a tile's shape."""
-    return scratch(name, x.shape, dtype or x.dtype)
+    return scratch(name, x.shape, x.dtype)
 
 
-def elementwise(name: str, passes: int, value: Callable, slope: Callable, of: str = "x", **options: Any) -> Kernel:
+def elementwise(name: str, passes: int, value: Callable, slope: Callable, of: str = "x", when: Any = None) -> Kernel:
     """Registers an activation that acts on each element.
 
     value(activation, out, x) and slope(activation, out, x or y, dy) fill ``out``; of: which of x, y the slope takes.
     """
 
-    @kernels.register(name, kind="activation", **options)
+    @kernels.register(name, kind="activation", when=when)
     def activate(activation, x):
-        # An exponential that overflows stands below a fraction bar here.
-        with np.errstate(over="ignore"):
-            return tiled(lambda *arrays: value(activation, *arrays), passes, x)
+        return tiled(value, activation, passes, x)
 
     @activate.vjp
     def activate_vjp(activation, saved, cotangents):
         known = saved[1] if of == "y" else saved[0][0]
-        with np.errstate(over="ignore"):
-            return (tiled(lambda *arrays: slope(activation, *arrays), passes, known, cotangents[0]),)
+        return (tiled(slope, activation, passes, known, cotangents[0]),)
 
     return activate
 
@@ -92,13 +95,22 @@ def _relu(activation, out, x):
         np.minimum(out, activation.max_value, out=out)
 
 
+@kernels.register("relu", kind="activation", when=lambda relu: not relu.negative_slope and not relu.threshold)
+def relu(activation, x):
+    if x.size <= TILE and activation.max_value is None:
+        return np.maximum(x, 0)
+    return tiled(_relu, activation, 1, x)
+
+
 def _relu_slope(activation, out, y, dy):
     np.multiply(dy, y > 0, out=out)
     if activation.max_value is not None:
         out *= y < activation.max_value
 
 
-elementwise("relu", 1, _relu, _relu_slope, of="y", when=lambda relu: not relu.negative_slope and not relu.threshold)
+@relu.vjp
+def relu_vjp(activation, saved, cotangents):
+    return (tiled(_relu_slope, activation, 2, saved[1], cotangents[0]),)
 
 
 def _relu6(activation, out, x):
@@ -165,31 +177,33 @@ def _selu_slope(activation, out, x, dy):
 elementwise("selu", 8, _selu, _selu_slope)
 
 
-# Sigmoids
+# Sigmoids. An exponential that overflows stands below a fraction bar, where it gives the 0 that it should.
 
 
 def sigmoid(x: np.ndarray, out: np.ndarray) -> None:
-    """1 / (1 + exp(-x)): where the exponential overflows, the result is 0, as it should be."""
-    np.negative(x, out=out)
-    np.exp(out, out=out)
+    """1 / (1 + exp(-x)), accurate in both tails. out may be x."""
+    with np.errstate(over="ignore"):
+        np.negative(x, out=out)
+        np.exp(out, out=out)
     out += 1
     np.divide(1, out, out=out)
 
 
-def _both_sides(x: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """sigmoid(x) into ``out``; returns sigmoid(-x). Neither is 1 minus the other, so that both tails are accurate."""
-    decay = scratch_like(x, "decay")
-    np.negative(x, out=decay)
-    np.exp(decay, out=decay)
-    np.minimum(decay, np.finfo(x.dtype).max, out=decay)
-    np.add(decay, 1, out=out)
+def both_sides(x: np.ndarray, out: np.ndarray, other: np.ndarray) -> None:
+    """sigmoid(x) into ``out`` and sigmoid(-x) into ``other``: neither is 1 minus the other, to keep both tails."""
+    with np.errstate(over="ignore"):
+        np.negative(x, out=other)
+        np.exp(other, out=other)
+    np.minimum(other, np.finfo(x.dtype).max, out=other)
+    np.add(other, 1, out=out)
     np.divide(1, out, out=out)
-    decay *= out
-    return decay
+    other *= out
 
 
 def _sigmoid_slope(activation, out, x, dy):
-    out *= _both_sides(x, out)
+    other = scratch_like(x, "other")
+    both_sides(x, out, other)
+    out *= other
     out *= dy
 
 
@@ -203,7 +217,8 @@ def _silu(activation, out, x):
 
 def _silu_slope(activation, out, x, dy):
     # s(x) + x s(x) s(-x)
-    other = _both_sides(x, out)
+    other = scratch_like(x, "other")
+    both_sides(x, out, other)
     other *= x
     other += 1
     out *= other
@@ -278,8 +293,74 @@ elementwise("gelu", 40, _gelu, _gelu_slope, when=lambda gelu: not gelu.approxima
 # Along an axis
 
 
-def softmax_rows(x: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """exp(x - max) into ``out``, whose rows are then to be divided by the sums that are returned; out may be x."""
+def rows_of(x: np.ndarray, axis: int) -> np.ndarray:
+    """The rows along ``axis``, as a matrix: a view where it is the last one."""
+    x = np.moveaxis(x, axis, -1)
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def back(rows: np.ndarray, like: np.ndarray, axis: int) -> np.ndarray:
+    """The array whose ``rows_of`` these are."""
+    shape = np.moveaxis(like, axis, -1).shape
+    return np.moveaxis(rows.reshape(shape), -1, axis)
+
+
+def along(fill: Callable[..., None], axis: int, passes: int, *arrays: np.ndarray) -> np.ndarray:
+    """A new array like the first given one; ``fill(out, *arrays)`` gets blocks of rows along ``axis``."""
+    matrices = [rows_of(array, axis) for array in arrays]
+    out = np.empty_like(matrices[0], order="C")
+
+    def share(start: int, stop: int) -> None:
+        for begin, end in spans(start, stop, TILE // max(out.shape[1], 1)):
+            fill(out[begin:end], *(matrix[begin:end] for matrix in matrices))
+
+    shares(share, len(out), passes * out.size)
+    return back(out, arrays[0], axis)
+
+
+def softmax_rows(out: np.ndarray, x: np.ndarray) -> None:
+    """exp(x) / sum(exp(x)), row by row; out may be x."""
     np.subtract(x, x.max(axis=1, keepdims=True), out=out)
     np.exp(out, out=out)
-    return out.dot(np.ones(out.shape[1], out.dtype))[:, None]
+    out /= row_sums(out)[:, None]
+
+
+def one_axis(activation: Any) -> bool:
+    """Whether the axis is a single one."""
+    return isinstance(activation.axis, int)
+
+
+@kernels.register("softmax", kind="activation", when=one_axis)
+def softmax(activation, x):
+    return along(softmax_rows, activation.axis, 10, x)
+
+
+@softmax.vjp
+def softmax_vjp(activation, saved, cotangents):
+    def slope(out, y, dy):
+        np.multiply(y, dy, out=out)
+        inner = row_sums(out)[:, None]
+        np.subtract(dy, inner, out=out)
+        out *= y
+
+    return (along(slope, activation.axis, 5, saved[1], cotangents[0]),)
+
+
+@kernels.register("log_softmax", kind="activation", when=one_axis)
+def log_softmax(activation, x):
+    def value(out, x):
+        np.subtract(x, x.max(axis=1, keepdims=True), out=out)
+        odds = np.exp(out, out=scratch_like(out, "odds"))
+        out -= np.log(row_sums(odds))[:, None]
+
+    return along(value, activation.axis, 10, x)
+
+
+@log_softmax.vjp
+def log_softmax_vjp(activation, saved, cotangents):
+    def slope(out, y, dy):
+        np.exp(y, out=out)
+        out *= row_sums(dy)[:, None]
+        np.subtract(dy, out, out=out)
+
+    return (along(slope, activation.axis, 10, saved[1], cotangents[0]),)

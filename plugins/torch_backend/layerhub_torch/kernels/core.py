@@ -1,0 +1,3 @@
+from layerhub.kernels import KernelSet
+
+kernels = KernelSet()

@@ -1,0 +1,178 @@
+"""The array functions that definitions are written in, by torch: ``layerhub.namespace.STANDARD`` and the extras.
+
+Renames come first, then functions that differ from torch's in their arguments, then those that torch has not.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from layerhub.stream import MULTIPLIERS, ROUNDS, WEYL, WORD, Stream
+from torch import (  # noqa: F401
+    abs,
+    arange,
+    bfloat16,
+    bool,
+    broadcast_to,
+    cos,
+    erf,
+    exp,
+    expm1,
+    eye,
+    float16,
+    float32,
+    float64,
+    floor,
+    full,
+    full_like,
+    int8,
+    int16,
+    int32,
+    int64,
+    log,
+    log1p,
+    logical_and,
+    logical_not,
+    logical_or,
+    ones,
+    ones_like,
+    reshape,
+    sign,
+    sin,
+    sqrt,
+    tanh,
+    uint8,
+    where,
+    zeros,
+    zeros_like,
+)
+
+# Operators take a plain number on either side and leave the tensor's type alone; torch.subtract(1, x) is an error.
+add, subtract, multiply, divide, pow = operator.add, operator.sub, operator.mul, operator.truediv, operator.pow
+negative, matmul = operator.neg, operator.matmul
+bitwise_and, bitwise_xor, bitwise_right_shift = operator.and_, operator.xor, operator.rshift
+equal, not_equal = operator.eq, operator.ne
+less, less_equal, greater, greater_equal = operator.lt, operator.le, operator.gt, operator.ge
+
+permute_dims, einsum, stop_gradient = torch.permute, torch.einsum, torch.detach
+
+
+def asarray(x: Any, dtype: Any = None, device: Any = None, copy: Any = None) -> torch.Tensor:
+    return torch.asarray(x, dtype=dtype, device=device, copy=copy)
+
+
+def astype(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return x.to(dtype)
+
+
+def concat(arrays: Sequence[torch.Tensor], axis: int = 0) -> torch.Tensor:
+    return torch.cat(tuple(arrays), dim=axis)
+
+
+def stack(arrays: Sequence[torch.Tensor], axis: int = 0) -> torch.Tensor:
+    return torch.stack(tuple(arrays), dim=axis)
+
+
+def expand_dims(x: torch.Tensor, axis: int = 0) -> torch.Tensor:
+    return torch.unsqueeze(x, axis)
+
+
+def squeeze(x: torch.Tensor, axis: int | tuple[int, ...]) -> torch.Tensor:
+    return torch.squeeze(x, axis)
+
+
+def flip(x: torch.Tensor, axis: int | tuple[int, ...] | None = None) -> torch.Tensor:
+    return torch.flip(x, tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis)
+
+
+def take(x: torch.Tensor, indices: torch.Tensor, axis: int = 0) -> torch.Tensor:
+    return x[(slice(None),) * (axis % x.ndim) + (indices.long(),)]
+
+
+def take_along_axis(x: torch.Tensor, indices: torch.Tensor, axis: int = -1) -> torch.Tensor:
+    return torch.take_along_dim(x, indices.long(), dim=axis)
+
+
+def argmax(x: torch.Tensor, axis: int | None = None, keepdims: bool = False) -> torch.Tensor:
+    return torch.argmax(x, dim=axis, keepdim=keepdims)
+
+
+def _reduction(function: Callable, nothing: Callable = lambda x: x) -> Callable:
+    """torch takes an empty tuple of axes for all axes, the standard for none."""
+
+    def reduce(x: torch.Tensor, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> torch.Tensor:
+        if axis == ():
+            return nothing(x)
+        return function(x, dim=tuple(range(x.ndim)) if axis is None else axis, keepdim=keepdims)
+
+    return reduce
+
+
+sum, mean = _reduction(torch.sum), _reduction(torch.mean)
+max, min = _reduction(torch.amax), _reduction(torch.amin)  # amax, not max: it splits the gradient evenly over ties
+all, any = (_reduction(function, lambda x: x != 0) for function in (torch.all, torch.any))
+
+
+def _of_two(function: Callable) -> Callable:
+    """A plain number takes the type of the tensor that it stands beside."""
+
+    def call(a: Any, b: Any) -> torch.Tensor:
+        if not isinstance(a, torch.Tensor):
+            a = torch.as_tensor(a, dtype=b.dtype, device=b.device)
+        if not isinstance(b, torch.Tensor):
+            b = torch.as_tensor(b, dtype=a.dtype, device=a.device)
+        return function(a, b)
+
+    return call
+
+
+maximum, minimum = _of_two(torch.maximum), _of_two(torch.minimum)
+
+
+def pad(x: torch.Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> torch.Tensor:
+    return torch.nn.functional.pad(x, [width for pair in reversed(widths) for width in pair], value=value)
+
+
+def scatter_add(size: int, index: torch.Tensor, updates: torch.Tensor) -> torch.Tensor:
+    rest = updates.shape[index.ndim :]
+    zero = updates.new_zeros((size, *rest))
+    return zero.index_add(0, index.reshape(-1).long(), updates.reshape(-1, *rest) if updates.numel() else zero[:0])
+
+
+def unslice(x: torch.Tensor, shape: tuple[int, ...], index: tuple[Any, ...]) -> torch.Tensor:
+    y = x.new_zeros(shape)
+    y[index] = x
+    return y
+
+
+def random_bits(stream: Stream, shape: tuple[int, ...], device: Any = None) -> torch.Tensor:
+    """The portable stream, as ``layerhub.stream`` describes it, with plain numbers for the words that all blocks share."""
+    count = math.prod(shape)
+    words: list[Any] = [torch.arange((count + 3) // 4, device=device), stream.call, stream.step, stream.part]
+    keys = stream.key
+    for _ in range(ROUNDS):
+        first, second = words[0] * MULTIPLIERS[0], words[2] * MULTIPLIERS[1]
+        words = [
+            (second >> 32 & WORD) ^ words[1] ^ keys[0],
+            second & WORD,
+            (first >> 32 & WORD) ^ words[3] ^ keys[1],
+            first & WORD,
+        ]
+        keys = tuple((key + weyl) & WORD for key, weyl in zip(keys, WEYL, strict=True))
+    return torch.stack(words, dim=-1).reshape(-1)[:count].reshape(shape)
+
+
+EXTRAS = {
+    function.__name__: function for function in (erf, einsum, pad, scatter_add, unslice, random_bits)
+} | {"stop_gradient": stop_gradient}
+
+
+def placed(device: str) -> dict[str, Callable]:
+    """The functions that make arrays out of nothing, making them on a device."""
+    makers = (arange, asarray, eye, full, ones, zeros, random_bits)
+    return {function.__name__: partial(function, device=device) for function in makers}
