@@ -97,29 +97,27 @@ class LambdaCallback(Callback):
 
 
 class ProgbarLogger(Callback):
-    """Progress on the terminal: a bar that is redrawn there, one line for each epoch elsewhere (logs, pipes)."""
-
-    REDRAW_SECONDS = 0.2
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self.stream = sys.stdout
-        self.bar = self.params.get("verbose") == 1 and self.stream.isatty()
+    """Progress: a bar while an epoch runs, on a terminal; and a line with the figures of each epoch, everywhere."""
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.epoch, self.began, self.drawn = epoch, time.perf_counter(), 0.0
+        self.began, self.bar = time.perf_counter(), None
+        if self.params.get("verbose") == 1 and sys.stdout.isatty():
+            from rich.progress import Progress
+
+            self.bar = Progress(transient=True)
+            self.task = self.bar.add_task(self._title(epoch), total=self.params.get("steps"))
+            self.bar.start()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        # Before, not after: that needs no figures, which would have to be waited for.
-        if self.bar and time.perf_counter() - self.drawn > self.REDRAW_SECONDS:
-            self.drawn = time.perf_counter()
-            steps = self.params.get("steps")
-            share = f"{batch}/{steps} [{'=' * (30 * batch // steps):<30}]" if steps else f"{batch}"
-            self.stream.write(f"\r\x1b[2KEpoch {self.epoch + 1}/{self.params['epochs']} {share}")
-            self.stream.flush()
+        # Told before the batch, without figures: those would have to be waited for.
+        if self.bar is not None:
+            self.bar.update(self.task, completed=batch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        seconds = time.perf_counter() - self.began
+        if self.bar is not None:
+            self.bar.stop()
         figures = " - ".join(f"{name}: {value:.4g}" for name, value in (logs or {}).items())
-        lead = "\r\x1b[2K" if self.bar else ""
-        self.stream.write(f"{lead}Epoch {epoch + 1}/{self.params['epochs']} - {seconds:.1f}s - {figures}\n")
-        self.stream.flush()
+        print(f"{self._title(epoch)} - {time.perf_counter() - self.began:.1f}s - {figures}", flush=True)
+
+    def _title(self, epoch: int) -> str:
+        return f"Epoch {epoch + 1}/{self.params['epochs']}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,17 +152,7 @@ class Executor:
         """A loss's values by its kernel, or by its definition."""
         key = (id(loss), recording)
         if key not in self._functions:
-            xp = self.backend.recording_xp if recording else self.xp
-            kernel = self.program.registry.kernel(self.backend.name, loss, Call())
-            plain = not (recording and isinstance(xp, autodiff.Differentiable))
-            if kernel is not None and plain:
-                function = kernel.function
-            elif kernel is not None and kernel.backward is not None:
-                function = xp.primitive(kernel.forward, kernel.backward, lambda y: ((y,), lambda arrays: arrays[0]))
-            else:
-                kernel, function = None, type(loss).define
-            lead = (loss,) if kernel is not None else (loss, xp)
-            self._functions[key] = lambda y_true, y_pred: function(*lead, y_true, y_pred)
+            self._functions[key] = bound_loss(self.program.registry, self.backend, loss, recording)
         return self._functions[key]
 
     def total_loss(
@@ -346,6 +337,22 @@ class Executor:
     def native(self) -> Any:
         """The backend's own object for this model; here a function of native arrays."""
         return lambda *inputs: self.predict_batch(Batch(inputs))
+
+
+def bound_loss(
+    registry: Registry, backend: Any, loss: Loss, recording: bool, route: str = "kernel"
+) -> Callable[..., Any]:
+    """``values(y_true, y_pred)`` of a loss on a backend, for plain arrays or for those that are differentiated."""
+    xp = backend.recording_xp if recording else backend.xp
+    kernel = registry.kernel(backend.name, loss, Call()) if route == "kernel" else None
+    if kernel is None:
+        return partial(type(loss).define, loss, xp)
+    if not (recording and isinstance(xp, autodiff.Differentiable)):
+        return partial(kernel.function, loss)
+    if kernel.backward is None:
+        return partial(type(loss).define, loss, xp)
+    single = xp.primitive(kernel.forward, kernel.backward, lambda y: ((y,), lambda arrays: arrays[0]))
+    return partial(single, loss)
 
 
 def _at(values: Sequence[Any], index: int) -> Any:

@@ -49,14 +49,17 @@ class Tensor:
 
 
 class Node:
-    """One use of a layer: what goes in and comes out."""
+    """One use of a layer: what goes in and comes out. tensor: the native tensor that an input wraps, if any."""
 
-    def __init__(self, layer: Any, inputs: Sequence[Tensor], states: Sequence[Tensor], single: bool = True):
-        self.layer, self.inputs, self.states, self.single = layer, tuple(inputs), tuple(states), single
+    def __init__(self, layer: Any, inputs: Sequence[Tensor], states: Sequence[Tensor]):
+        self.layer, self.inputs, self.states = layer, tuple(inputs), tuple(states)
+        self.tensor: Any = None
         self.order = next(_order)
-        shapes = layer.output_shapes(*(x.shape for x in inputs))
-        dtype = layer.output_dtype(*(x.dtype for x in inputs))
-        self.outputs = tuple(Tensor(shape, dtype, self, k) for k, shape in enumerate(shapes))
+        self.outputs: tuple[Tensor, ...] = ()
+        if inputs:
+            shapes = layer.output_shapes(*(x.shape for x in inputs))
+            dtype = layer.output_dtype(*(x.dtype for x in inputs))
+            self.outputs = tuple(Tensor(shape, dtype, self, k) for k, shape in enumerate(shapes))
         nodes_of(layer).append(self)
 
 
@@ -88,11 +91,9 @@ def Input(
         batch_shape, dtype = tuple(int(size) for size in tensor.shape), dtype or backend.dtype_name(tensor)
         shape = None
     layer = InputLayer(shape=shape, batch_size=batch_size, sparse=sparse, batch_shape=batch_shape, name=name)  # type: ignore[arg-type]
-    node = Node.__new__(Node)
-    node.layer, node.inputs, node.states, node.single, node.order = layer, (), (), True, next(_order)
+    node = Node(layer, (), ())
     node.outputs = (Tensor(layer.full_shape, dtype or config.floatx(), node),)
-    layer.tensor = tensor
-    nodes_of(layer).append(node)
+    node.tensor = tensor
     return node.outputs[0]
 
 

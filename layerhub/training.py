@@ -146,7 +146,7 @@ class Trainable(Network):
     def _data(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> Arrays:
         """Arrays, checked against what the model declares."""
         if x is None:  # inputs that wrap tensors bring their own data
-            x = tuple(t.node.layer.tensor for t in self.inputs if t.node.layer.tensor is not None) or None
+            x = tuple(t.node.tensor for t in self.inputs if t.node.tensor is not None) or None
         x = listed(x, [t.name for t in self.inputs])
         self._see(x)
         inputs = self._checked_inputs([as_array(part) for part in x])

@@ -1,7 +1,7 @@
 """Writes what is generated into README.md: the table of layers and backends.
 
-    python tools/generate.py            write
-    python tools/generate.py --check    only say whether it is up to date
+python tools/generate.py            write
+python tools/generate.py --check    only say whether it is up to date
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ BEGIN, END = "<!-- generated: layers -->", "<!-- end -->"
 
 def table() -> str:
     """Layers by backends: what serves each."""
-    names = [name for name in registry().usable() if registry().entries[name][1].name in ("numpy", "torch", "tensorflow")]
+    names = [
+        name for name in registry().usable() if registry().entries[name][1].name in ("numpy", "torch", "tensorflow")
+    ]
     for name in names:
         registry().backend(name)
     lines = [f"| layer | {' | '.join(names)} |", "|---|" + "---|" * len(names)]

@@ -22,30 +22,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "layerhub_case" not in metafunc.fixturenames:
+    wanted = {"layerhub_case", "layerhub_loss", "layerhub_optimizer"}.intersection(metafunc.fixturenames)
+    if not wanted:
         return
     # Only when this suite is collected, so that pytest runs without it stay as they were.
     from layerhub.registry import registry
-    from layerhub.spec import KINDS
-    from layerhub_conformance.cases import corpus
 
     option = metafunc.config.getoption
     backends = option("layerhub_backend") or list(registry().usable())
     dtypes = option("layerhub_dtype") or ["float32", "float64"]
     routes = option("layerhub_route") or ["kernel", "definition"]
-    chosen = {KINDS["layer"].find(name).__name__ for name in option("layerhub_layer") or ()}
-    device = option("layerhub_device")
     for name in backends:
         registry().backend(name)  # an unknown one is told at once, with what to install
+    (fixture,) = wanted
+    subjects = _subjects(fixture, option("layerhub_layer"))
+    device = (option("layerhub_device"),) if fixture == "layerhub_case" else ()
     rows = [
-        pytest.param((case, backend, dtype, route, device), id=f"{backend}-{dtype}-{route}-{case.id}")
+        pytest.param((subject, backend, dtype, route, *device), id=f"{backend}-{dtype}-{route}-{name}")
         for backend in backends
-        for case in corpus()
-        if not chosen or case.layer in chosen
+        for name, subject in subjects
         for dtype in dtypes
         for route in routes
     ]
-    metafunc.parametrize("layerhub_case", rows)
+    metafunc.parametrize(fixture, rows)
+
+
+def _subjects(fixture: str, names: list[str] | None) -> list[tuple[str, Any]]:
+    """What is to be tested, with ids: cases of layers, losses or optimizers; only the named ones, if any are."""
+    from layerhub.spec import KINDS
+    from layerhub_conformance import test_training
+    from layerhub_conformance.cases import corpus
+
+    if fixture == "layerhub_case":
+        chosen = {KINDS["layer"].find(name).__name__ for name in names or ()}
+        return [(case.id, case) for case in corpus() if not chosen or case.layer in chosen]
+    specs = test_training.LOSSES if fixture == "layerhub_loss" else test_training.OPTIMIZERS
+    return [] if names else [(test_training.said(spec), spec) for spec in specs]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -55,10 +55,11 @@ class Pattern:
         letters = SPACE_LETTERS.get(rank or 0, ("*space",))
         return " ".join(" ".join(letters) if word == "*space" else word for word in self.words)
 
-    def match(self, shape: Shape, sizes: dict[str, Any], rank: int | None, who: str) -> None:
+    def match(self, shape: Shape, sizes: dict[str, Any], rank: int | None, who: Callable[[], str]) -> None:
         """Bind the names of this pattern to the sizes of ``shape``, adding them to ``sizes``.
 
-        Raises ShapeError when the number of axes is wrong or a size contradicts one already bound.
+        who: says whose shape it is, should it come to a message. Raises ShapeError when the number of axes is wrong or
+        a size contradicts one already bound.
         """
         words = list(self.words)
         if self.variadic is not None:
@@ -80,12 +81,12 @@ class Pattern:
                 sizes[word] = size if size is not None else known
             elif size is not None and size != known:
                 raise ShapeError(
-                    f"{who} has {size} along {word!r}, where {known} was expected (declared {self.text!r})"
+                    f"{who()} has {size} along {word!r}, where {known} was expected (declared {self.text!r})"
                 )
 
-    def _wrong_rank(self, shape: Shape, needed: int, rank: int | None, who: str, bound: str = "") -> None:
+    def _wrong_rank(self, shape: Shape, needed: int, rank: int | None, who: Callable[[], str], bound: str = "") -> None:
         raise ShapeError(
-            f'{who} has shape {shape}, but "{self.spelled(rank)}" was declared: '
+            f'{who()} has shape {shape}, but "{self.spelled(rank)}" was declared: '
             f"needs {bound}{needed} axes, has {len(shape)}"
         )
 

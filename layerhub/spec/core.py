@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from layerhub.errors import DataError, ShapeError
 from layerhub.spec.activations import ActivationLike
@@ -223,10 +223,7 @@ class InputLayer(Layer):
     """Where data enter a model; ``layerhub.Input`` makes one. It hands its input on unchanged.
 
     shape: without the batch axis; batch_shape: with it; give one of them. sparse: whether the data are sparse.
-    tensor: the native tensor that it wraps, if any.
     """
-
-    tensor: ClassVar[Any] = None
 
     shape: Shape | None = None
     batch_size: Size | None = None

@@ -260,7 +260,7 @@ class Layer(Spec, abstract=True):
             declared = self.inputs[min(position, len(self.inputs) - 1)]
             if declared.many:
                 continue
-            self._pattern(declared).match(tuple(shape), sizes, self.rank, f"{self!r}: {declared.name}")
+            self._pattern(declared).match(tuple(shape), sizes, self.rank, lambda d=declared: f"{self!r}: {d.name}")
         sizes["shapes"] = tuple(map(tuple, shapes))
         self._check_rules(sizes)
         return sizes

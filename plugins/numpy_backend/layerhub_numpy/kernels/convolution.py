@@ -17,12 +17,199 @@ import numpy as np
 from layerhub.kernels import KernelSet
 from layerhub_numpy.gradients import OnDemand, absent
 from layerhub_numpy.tiles import CACHED, column_sums, scratch, shares, spans
-from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, windows
+from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, reach, windows
 
 kernels = KernelSet()
 
 COLUMNS = 3 * CACHED
-"""How many elements are copied side by side for one tile."""
+"""How many elements are copied side by side for one tile, at least."""
+
+PLACES = 256
+"""How many places a tile has at least, however large the kernel, since each tile reads the whole kernel."""
+
+
+def tiles(images: int, places: int, size: int) -> list[tuple[int, int, int, int]]:
+    """(first image, last, first row, last): tiles of some COLUMNS elements, where a row has ``size``."""
+    height = max(COLUMNS // max(size, 1), 1)
+    if height >= places:
+        return [(start, stop, 0, places) for start, stop in spans(0, images, height // max(places, 1))]
+    return [(image, image + 1, *rows) for image in range(images) for rows in spans(0, places, height)]
+
+
+def widened(weights: np.ndarray, count: int) -> np.ndarray:
+    """Weights of channels, repeated along a row where there are few: long inner loops are fast ones."""
+    return np.tile(weights, count) if weights.size < 128 else weights
+
+
+def add_bias(y: np.ndarray, bias: np.ndarray) -> None:
+    """Add a bias to a contiguous array; it may have been ``widened``."""
+    y.reshape(-1, bias.size)[...] += bias
+
+
+# Products of windows and kernel
+
+
+def correlate(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    rows: Axis,
+    columns: Axis,
+    groups: int,
+    bias: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
+    """The sum over each window of x, weighted by the kernel, into ``out``: (n, rows, columns, filters)."""
+    if out.size == 0:
+        return
+    product = by_rows if groups == 1 and saves_copies(kernel.shape, rows) else by_windows
+    kh, kw, share, filters = kernel.shape
+    size = columns.places * kw * share * (groups if product is by_windows else 1) * (kh if product is by_windows else 1)
+    jobs = tiles(len(x), rows.places, size)
+    bias = None if bias is None else widened(bias, columns.places)
+
+    def run(start: int, stop: int) -> None:
+        for first, last, top, low in jobs[start:stop]:
+            y = out[first:last, top:low]
+            whole = y if y.flags.c_contiguous else scratch("whole", y.shape, y.dtype)
+            product(x[first:last], kernel, rows.part(top, low), columns, groups, whole)
+            if bias is not None:
+                add_bias(whole, bias)
+            if whole is not y:
+                y[...] = whole
+
+    # A product of matrices makes some 16 multiplications while another pass writes an element.
+    shares(run, len(jobs), out.size * (kh * kw * share / 16 + 1))
+
+
+def by_windows(x, kernel, rows, columns, groups, y) -> None:
+    """All cells of a window side by side, then one product."""
+    kh, kw, share, filters = kernel.shape
+    seen = columns_of(windows(x, rows, columns, (kh, kw)), groups)
+    places = y.size // filters
+    if groups == 1:
+        np.dot(seen[0], kernel.reshape(-1, filters), out=y.reshape(places, filters))
+        return
+    product = scratch("product", (groups, places, filters // groups), y.dtype)
+    np.matmul(seen, kernel.reshape(-1, groups, filters // groups).transpose(1, 0, 2), out=product)
+    y.reshape(places, groups, -1)[...] = product.transpose(1, 0, 2)
+
+
+def columns_of(seen: np.ndarray, groups: int) -> np.ndarray:
+    """What windows see, as a matrix for each group: (groups, places, cells * channels)."""
+    n, high, wide, kh, kw, c = seen.shape
+    shape = (groups, n * high * wide, kh * kw * c // groups)
+    if groups == 1 and seen.flags.c_contiguous:
+        return seen.reshape(shape)
+    copy = scratch("columns", (groups, n, high, wide, kh, kw, c // groups), seen.dtype)
+    np.copyto(copy, seen.reshape(n, high, wide, kh, kw, groups, c // groups).transpose(5, 0, 1, 2, 3, 4, 6))
+    return copy.reshape(shape)
+
+
+def saves_copies(kernel: tuple[int, ...], rows: Axis) -> bool:
+    """Whether it is better to copy only the cells of one row of the window side by side, and add up its rows."""
+    kh, kw, share, filters = kernel
+    return kh > 1 and rows.stride == 1 and kw * share >= 2 * filters
+
+
+def by_rows(x, kernel, rows, columns, groups, y) -> None:
+    """The cells of each row of the window side by side; a product for each row, which all read the same copy."""
+    kh, kw, c, filters = kernel.shape
+    lines = lines_of(x, rows, columns, kernel.shape)
+    product = scratch("product", (rows.places * columns.places, filters), y.dtype)
+    for line, image in zip(lines, y, strict=True):
+        total = image.reshape(product.shape)
+        for row in range(kh):
+            seen = line_seen(line, rows, row)
+            np.dot(seen, kernel[row].reshape(-1, filters), out=product if row else total)
+            if row:
+                total += product
+
+
+def lines_of(x: np.ndarray, rows: Axis, columns: Axis, kernel: tuple[int, ...]) -> np.ndarray:
+    """What one row of a window sees from every row of the image: (n, height, columns, cells, c)."""
+    kh, kw, c, _ = kernel
+    seen = windows(x, Axis(rows.start, rows.span(kh)), columns, (1, kw))
+    lines = scratch("columns", seen.shape, seen.dtype)
+    np.copyto(lines, seen)
+    return lines
+
+
+def line_seen(line: np.ndarray, rows: Axis, row: int) -> np.ndarray:
+    """From an image's ``lines_of``, what a row of the window sees at all places, as a matrix; a view."""
+    begin = row * rows.dilation
+    seen = line[begin : begin + rows.places]
+    return seen.reshape(seen.shape[0] * seen.shape[1], -1)
+
+
+# Gradients
+
+
+def kernel_gradient(
+    x: np.ndarray, dy: np.ndarray, window: tuple[int, int], rows: Axis, columns: Axis, groups: int
+) -> np.ndarray:
+    """The gradient of the kernel: what each cell saw, times the gradient of what it went into."""
+    (kh, kw), c, filters = window, x.shape[-1], dy.shape[-1]
+    shape = (kh, kw, c // groups, filters)
+    if dy.size == 0:
+        return np.zeros(shape, x.dtype)
+    product = gradient_by_windows
+    jobs = tiles(len(x), rows.places, columns.places * kh * kw * c)
+
+    def run(start: int, stop: int) -> np.ndarray:
+        total = np.zeros(shape, x.dtype)
+        for first, last, top, low in jobs[start:stop]:
+            product(x[first:last], dy[first:last, top:low], rows.part(top, low), columns, groups, total)
+        return total
+
+    return sum(shares(run, len(jobs), dy.size * (kh * kw * c / groups / 16 + 1)))
+
+
+def gradient_by_windows(x, dy, rows, columns, groups, total) -> None:
+    kh, kw, share, filters = total.shape
+    seen = columns_of(windows(x, rows, columns, (kh, kw)), groups)
+    dy = dy.reshape(-1, groups, filters // groups)
+    if groups == 1:
+        product = scratch("product", (kh * kw * share, filters), dy.dtype)
+        total += np.dot(seen[0].T, dy[:, 0], out=product).reshape(total.shape)
+        return
+    product = np.matmul(seen.transpose(0, 2, 1), dy.transpose(1, 0, 2))
+    total += product.transpose(1, 0, 2).reshape(total.shape)
+
+
+def input_gradient(
+    shape: tuple[int, ...], dy: np.ndarray, kernel: np.ndarray, rows: Axis, columns: Axis, groups: int
+) -> np.ndarray:
+    """The gradient of the input: for each class of indices that the same cells see, a convolution of its own."""
+    (kh, kw, share, filters), (_, height, width, _) = kernel.shape, shape
+    covered = rows.stride <= kh and columns.stride <= kw
+    dx = np.empty(shape, dy.dtype) if covered else np.zeros(shape, dy.dtype)
+    for (h, tall, from_rows), (w, wide, from_columns) in itertools.product(
+        residues(rows, kh, height), residues(columns, kw, width)
+    ):
+        cells = kernel[tall, wide][::-1, ::-1]
+        cells = cells.reshape(*cells.shape[:3], groups, filters // groups).transpose(0, 1, 4, 3, 2)
+        turned = cells.reshape(*cells.shape[:3], groups * share)
+        correlate(dy, turned, from_rows, from_columns, groups, None, dx[:, h, w])
+    return dx
+
+
+def residues(axis: Axis, cells: int, size: int) -> Iterator[tuple[slice, slice, Axis]]:
+    """Indices of an image that the same cells of the window see: (indices, cells, where these look, turned round).
+
+    Index start + r + m * stride is seen by the cells r, r + stride, … from the places m, m - 1, …; without a stride,
+    all indices are, from the places m, m - dilation, …
+    """
+    for r in range(min(axis.stride, cells)):
+        first = -((axis.start + r) // axis.stride)
+        begin = axis.start + r + first * axis.stride
+        count = len(range(begin, size, axis.stride))
+        if count > 0:
+            taps = len(range(r, cells, axis.stride))
+            looking = Axis(first - (taps - 1) * axis.dilation, count, 1, axis.dilation)
+            yield slice(begin, None, axis.stride), slice(r, None, axis.stride), looking
+
+
+# The layers
 
 
 @kernels.register("Conv2D")
@@ -46,12 +233,102 @@ def conv2d_vjp(layer, saved, cotangents):
     )
 
 
-def tiles(images: tuple[int, int], places: int, size: int) -> Iterator[tuple[int, int, int, int]]:
-    """(first image, last, first row, last) of tiles that have about COLUMNS elements, ``size`` for each row."""
-    height = max(COLUMNS // max(size, 1), 1)
-    if height >= places:
-        for start, stop in spans(*images, height // max(places, 1)):
-            yield start, stop, 0, places
-    else:
-        for image, (first, last) in itertools.product(range(*images), list(spans(0, places, height))):
-            yield image, image + 1, first, last
+@kernels.register("DepthwiseConv2D")
+def depthwise_conv2d(layer, x, kernel, bias):
+    x = channels_last(layer, x)
+    rows, columns = axes_of(layer, x)
+    y = np.empty((len(x), rows.places, columns.places, kernel.shape[2] * kernel.shape[3]), x.dtype)
+    each_channel(repeated(layer, x), flat_kernel(kernel), rows, columns, bias, y)
+    return declared(layer, y)
+
+
+@depthwise_conv2d.vjp
+def depthwise_conv2d_vjp(layer, saved, cotangents):
+    (x, kernel, bias), _ = saved
+    x, dy = channels_last(layer, x), np.ascontiguousarray(channels_last(layer, cotangents[0]))
+    rows, columns = axes_of(layer, x)
+
+    def of_input() -> np.ndarray:
+        dx = each_channel_input_gradient(x, dy, flat_kernel(kernel), rows, columns)
+        if layer.depth_multiplier > 1:
+            dx = dx.reshape(*x.shape, layer.depth_multiplier).sum(axis=-1)
+        return declared(layer, dx)
+
+    return OnDemand(
+        of_input,
+        lambda: each_channel_gradient(repeated(layer, x), dy, layer.window, rows, columns).reshape(kernel.shape),
+        absent if bias is None else lambda: column_sums(dy.reshape(-1, dy.shape[-1])),
+    )
+
+
+def repeated(layer, x: np.ndarray) -> np.ndarray:
+    """Each channel as often as it has outputs."""
+    return x if layer.depth_multiplier == 1 else np.repeat(x, layer.depth_multiplier, axis=-1)
+
+
+def flat_kernel(kernel: np.ndarray) -> np.ndarray:
+    """The kernel for channels that were ``repeated``."""
+    return kernel.reshape(*kernel.shape[:2], -1)
+
+
+def each_channel(x, kernel, rows, columns, bias, out) -> None:
+    """Each channel of x under its own kernel: (*window, c); into ``out``: (n, rows, columns, c)."""
+    if out.size == 0:
+        return
+    kh, kw, c = kernel.shape
+    jobs = tiles(len(x), rows.places, 6 * columns.places * c)
+    weights = {tap: widened(kernel[tap], columns.places) for tap in np.ndindex(kh, kw)}
+
+    def run(start: int, stop: int) -> None:
+        for first, last, top, low in jobs[start:stop]:
+            seen = windows(x[first:last], rows.part(top, low), columns, (kh, kw))
+            y = out[first:last, top:low]
+            product = scratch("product", y.shape, y.dtype)
+            for tap, weight in weights.items():
+                weight = weight.reshape(-1, c)
+                np.multiply(seen[:, :, :, *tap], weight, out=y if tap == (0, 0) else product)
+                if tap != (0, 0):
+                    y += product
+            if bias is not None:
+                y += bias
+
+    shares(run, len(jobs), out.size * kh * kw)
+
+
+def each_channel_gradient(x, dy, window, rows, columns) -> np.ndarray:
+    """The gradient of the kernel of ``each_channel``."""
+    (kh, kw), c = window, x.shape[-1]
+    jobs = tiles(len(x), rows.places, 6 * columns.places * c) if dy.size else []
+
+    def run(start: int, stop: int) -> np.ndarray:
+        total = np.zeros((kh, kw, c), x.dtype)
+        for first, last, top, low in jobs[start:stop]:
+            seen = windows(x[first:last], rows.part(top, low), columns, window)
+            gradient = dy[first:last, top:low]
+            product = scratch("product", gradient.shape, gradient.dtype)
+            for tap in np.ndindex(kh, kw):
+                np.multiply(seen[:, :, :, *tap], gradient, out=product)
+                total[tap] += column_sums(product.reshape(-1, c))
+        return total
+
+    return sum(shares(run, len(jobs), dy.size * kh * kw))
+
+
+def each_channel_input_gradient(x, dy, kernel, rows, columns) -> np.ndarray:
+    """The gradient of the input of ``each_channel``, channels still repeated."""
+    kh, kw, c = kernel.shape
+    dx = np.zeros((*x.shape[:3], c), dy.dtype)
+    if rows.stride == columns.stride == 1:
+        (_, _, from_rows), (_, _, from_columns) = *residues(rows, kh, x.shape[1]), *residues(columns, kw, x.shape[2])
+        each_channel(dy, kernel[::-1, ::-1], from_rows, from_columns, None, dx)
+        return dx
+
+    def run(start: int, stop: int) -> None:
+        for image in range(start, stop):
+            for (i, (h, seen_h)), (j, (w, seen_w)) in itertools.product(
+                enumerate(reach(rows, kh, x.shape[1])), enumerate(reach(columns, kw, x.shape[2]))
+            ):
+                dx[image, seen_h, seen_w] += dy[image, h, w] * kernel[i, j]
+
+    shares(run, len(x), dy.size * kh * kw)
+    return dx

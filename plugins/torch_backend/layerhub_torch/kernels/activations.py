@@ -1,3 +1,82 @@
+"""Activations, where torch means exactly the same, at the kinks too."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
 from layerhub.kernels import KernelSet
+from layerhub.spec import activations as specs
 
 kernels = KernelSet()
+
+
+@kernels.register("relu", kind="activation", when=lambda activation: activation == specs.relu())
+def relu(activation, x):
+    return torch.relu(x)
+
+
+@kernels.register("relu6", kind="activation")
+def relu6(activation, x):
+    return F.relu6(x)
+
+
+@kernels.register("leaky_relu", kind="activation")
+def leaky_relu(activation, x):
+    return F.leaky_relu(x, activation.negative_slope)
+
+
+@kernels.register("elu", kind="activation")
+def elu(activation, x):
+    return F.elu(x, activation.alpha)
+
+
+@kernels.register("selu", kind="activation")
+def selu(activation, x):
+    return F.selu(x)
+
+
+@kernels.register("sigmoid", kind="activation")
+def sigmoid(activation, x):
+    return torch.sigmoid(x)
+
+
+@kernels.register("hard_sigmoid", kind="activation")
+def hard_sigmoid(activation, x):
+    # F.hardsigmoid's gradient is good to 5e-9 only, in float64 too.
+    return F.hardtanh(x / 6 + 0.5, 0.0, 1.0)
+
+
+@kernels.register("softmax", kind="activation")
+def softmax(activation, x):
+    return torch.softmax(x, activation.axis)
+
+
+@kernels.register("log_softmax", kind="activation")
+def log_softmax(activation, x):
+    return torch.log_softmax(x, activation.axis)
+
+
+@kernels.register("softplus", kind="activation")
+def softplus(activation, x):
+    # Beyond the threshold torch returns x; at its own, 20, that is 2e-9 off.
+    return F.softplus(x, threshold=40)
+
+
+@kernels.register("softsign", kind="activation")
+def softsign(activation, x):
+    return F.softsign(x)
+
+
+@kernels.register("silu", kind="activation")
+def silu(activation, x):
+    return F.silu(x)
+
+
+@kernels.register("gelu", kind="activation")
+def gelu(activation, x):
+    return F.gelu(x, approximate="tanh" if activation.approximate else "none")
+
+
+@kernels.register("mish", kind="activation")
+def mish(activation, x):
+    return F.mish(x)

@@ -1,3 +1,46 @@
+"""Convolutions. torch wants NCHW and OIHW by shape, and is fastest where both lie in memory as NHWC and OHWI do.
+
+So images with channels last, and kernels that are kept in that order, are only looked at in another way: nothing moves.
+"""
+
+from __future__ import annotations
+
 from layerhub.kernels import KernelSet
+from torch.nn.functional import conv2d as correlate
+from torch.nn.functional import pad
 
 kernels = KernelSet()
+
+
+def convolve(layer, x, weight, bias, groups):
+    """x: as the layer declares it. weight: (filters, channels / groups, height, width)."""
+    last = layer.data_format == "channels_last"
+    if last:
+        x = x.permute(0, 3, 1, 2)
+    (top, bottom), (left, right) = layer.pads(x.shape[2:])
+    padding = (top, left)
+    if top != bottom or left != right:
+        x, padding = pad(x, (left, right, top, bottom)), 0
+    y = correlate(x, weight, bias, layer.strides, padding, layer.dilation_rate, groups)
+    return y.permute(0, 2, 3, 1) if last else y
+
+
+def channels_last(layer):
+    return layer.data_format == "channels_last"
+
+
+@kernels.register("Conv2D", when=channels_last, memory={"kernel": (3, 0, 1, 2)})
+def conv2d(layer, x, kernel, bias):
+    return convolve(layer, x, kernel.permute(3, 2, 0, 1), bias, layer.groups)
+
+
+# Channels that come first have a kernel that lies in memory the way they do.
+kernels.register("Conv2D", memory={"kernel": (3, 2, 0, 1)})(conv2d.function)
+
+
+@kernels.register("DepthwiseConv2D", memory={"kernel": (2, 3, 0, 1)})
+def depthwise_conv2d(layer, x, kernel, bias):
+    # Output c * multiplier + j is the j-th of channel c: torch's order too, with a group for each channel.
+    height, width, channels, multiplier = kernel.shape
+    weight = kernel.permute(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
+    return convolve(layer, x, weight, bias, channels)

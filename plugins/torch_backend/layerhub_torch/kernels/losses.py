@@ -1,3 +1,40 @@
+"""Losses: one value for each sample."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
 from layerhub.kernels import KernelSet
+from layerhub.spec.losses import CLIP
 
 kernels = KernelSet()
+
+
+def clipped(p):
+    """hardtanh, and not clamp: nothing flows back from what lies on the bounds."""
+    return F.hardtanh(p, CLIP, 1 - CLIP)
+
+
+@kernels.register("SparseCategoricalCrossentropy", kind="loss")
+def sparse_categorical_crossentropy(loss, y_true, y_pred):
+    axis = loss.axis % y_pred.ndim
+    classes, counts = y_true.long(), loss.counts(None, y_true)
+    if counts is not None:
+        classes = torch.where(counts, classes, 0)
+    chosen = y_pred.gather(axis, classes.unsqueeze(axis)).squeeze(axis)
+    if loss.from_logits:
+        values = torch.logsumexp(y_pred, axis) - chosen
+    else:
+        values = -torch.log(clipped(chosen / y_pred.sum(axis)))
+    return values if counts is None else torch.where(counts, values, 0.0)
+
+
+@kernels.register("CategoricalCrossentropy", kind="loss")
+def categorical_crossentropy(loss, y_true, y_pred):
+    if loss.label_smoothing:
+        y_true = y_true * (1 - loss.label_smoothing) + loss.label_smoothing / y_pred.shape[loss.axis]
+    if loss.from_logits:
+        logs = torch.log_softmax(y_pred, loss.axis)
+    else:
+        logs = torch.log(clipped(y_pred / y_pred.sum(loss.axis, keepdim=True)))
+    return -(y_true * logs).sum(loss.axis)

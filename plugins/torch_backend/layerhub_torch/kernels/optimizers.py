@@ -1,3 +1,58 @@
+"""Optimizers, in place and for all weights at once.
+
+torch's fused functions are private: where a version lacks them, the definitions serve.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
 from layerhub.kernels import KernelSet
 
 kernels = KernelSet()
+
+
+def like(weight, gradient):
+    """The gradient with its elements in memory as the weight's are; fused functions go through both side by side."""
+    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
+
+
+def adam(optimizer, coefficients, weights, gradients, slots):
+    if not weights:
+        return weights, slots
+    rate, corrected = coefficients
+    momenta, velocities, *tops = map(list, zip(*slots, strict=True))
+    # The definition's bias corrections are in its second coefficient, and its epsilon stands beside the uncorrected
+    # root; after infinitely many steps torch corrects nothing, and its epsilon stands there too.
+    steps = [torch.full((), math.inf, device=weights[0].device)] * len(weights)
+    decay = optimizer.weight_decay * rate / corrected if optimizer.weight_decay and corrected else 0.0
+    torch._fused_adamw_(
+        weights, list(map(like, weights, gradients)), momenta, velocities, tops[0] if tops else [], steps,
+        lr=corrected, beta1=optimizer.beta_1, beta2=optimizer.beta_2, weight_decay=decay, eps=optimizer.epsilon,
+        amsgrad=bool(tops), maximize=False,
+    )  # fmt: skip
+    return weights, slots
+
+
+if hasattr(torch, "_fused_adamw_"):
+    for name in ("Adam", "AdamW"):
+        kernels.register(name, kind="optimizer", when=lambda adam: max(adam.beta_1, adam.beta_2) < 1)(adam)
+
+
+@kernels.register("SGD", kind="optimizer")
+def sgd(optimizer, coefficients, weights, gradients, slots):
+    (rate,) = coefficients
+    for w, g, slot in zip(weights, gradients, slots, strict=True):
+        if optimizer.weight_decay:
+            w.mul_(1 - optimizer.weight_decay * rate)
+        if not slot:
+            w.add_(g, alpha=-rate)
+            continue
+        (velocity,) = slot
+        velocity.mul_(optimizer.momentum).add_(g, alpha=-rate)
+        if optimizer.nesterov:
+            w.add_(velocity, alpha=optimizer.momentum).add_(g, alpha=-rate)
+        else:
+            w.add_(velocity)
+    return weights, slots
