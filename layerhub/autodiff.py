@@ -470,7 +470,7 @@ def _broadcast_to(xp: Any, y: Any, x: Any, shape: Any) -> Callable:
 def _pieces(g: Any, axis: int, sizes: list[int]) -> list[Any]:
     ends = list(itertools.accumulate(sizes))
     lead = (slice(None),) * (axis % g.ndim)
-    return [g[(*lead, slice(end - size, end))] for end, size in zip(ends, sizes, strict=True)]
+    return [g[(*lead, slice(end - size, end), ...)] for end, size in zip(ends, sizes, strict=True)]
 
 
 @_rule("concat")

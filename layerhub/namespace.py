@@ -176,7 +176,7 @@ def unslice(xp: Any, x: Any, shape: tuple[int, ...], index: tuple[Any, ...]) -> 
             x = xp.reshape(x, (*x.shape[:axis], count * step, *x.shape[axis + 2 :]))
             # The gaps after the last element may reach over the end.
             kept = min(count * step, length - start)
-            x = x[(slice(None),) * axis + (slice(0, kept),)]
+            x = x[(*(slice(None),) * axis, slice(0, kept), ...)]
             count = kept
         x = xp.pad(x, [(start, length - start - count) if i == axis else (0, 0) for i in range(x.ndim)], 0.0)
     return x
@@ -186,7 +186,7 @@ def scan(xp: Any, step: Callable, carry: tuple, xs: tuple) -> tuple[tuple, Any]:
     """A loop in Python over a known length."""
     ys = []
     for t in range(xs[0].shape[0]):
-        carry, y = step(carry, tuple(x[t] for x in xs))
+        carry, y = step(carry, tuple(x[t, ...] for x in xs))
         ys.append(y)
     if not ys:
         return carry, xp.zeros((0, *carry[0].shape), dtype=carry[0].dtype)

@@ -1,26 +1,29 @@
-"""Writes what is generated into README.md: the table of layers and backends.
+"""Writes what is generated into the documentation: whatever stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
 python tools/generate.py            write
-python tools/generate.py --check    only say whether it is up to date
+python tools/generate.py --check    only say what is out of date
 """
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+from layerhub.namespace import STANDARD
 from layerhub.registry import registry
 from layerhub.spec import KINDS
 
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- generated: layers -->", "<!-- end -->"
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/writing-a-backend.md")
+OURS = ("numpy", "torch", "tensorflow")
 
 
-def table() -> str:
+def layers() -> str:
     """Layers by backends: what serves each."""
-    names = [
-        name for name in registry().usable() if registry().entries[name][1].name in ("numpy", "torch", "tensorflow")
-    ]
+    names = [name for name in registry().usable() if name in OURS]
     for name in names:
         registry().backend(name)
     lines = [f"| layer | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
@@ -30,20 +33,55 @@ def table() -> str:
         cells = []
         for name in names:
             found = registry().kernels(name, layer)
-            declines = any(kernel.when is not None for kernel in found)
+            declines = bool(found) and all(kernel.when is not None for kernel in found)
             cells.append((f"kernel, else {without}" if declines else "kernel") if found else without)
         lines.append(f"| {layer} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def minimal() -> str:
+    """The smallest backend, whole."""
+    return (
+        f"```python\n{(ROOT / 'examples/minimal_backend/layerhub_minimal.py').read_text(encoding='utf-8').strip()}\n```"
+    )
+
+
+def standard() -> str:
+    """The array functions that a backend must have."""
+    return "\n".join(textwrap.wrap(" ".join(f"`{name}`" for name in STANDARD), 118))
+
+
+def output() -> str:
+    """What the program at the top of the README prints."""
+    program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return f"```\n{ran.stdout.strip()}\n```"
+
+
+def generated(text: str) -> str:
+    """A page with its generated parts made anew."""
+    parts = {"layers": layers, "minimal": minimal, "standard": standard, "output": output}
+    return re.sub(
+        r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{parts[found[2]]()}\n{found[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
 def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END, 1)[1]
-    fresh = f"{before}{BEGIN}\n{table()}\n{END}{after}"
-    if "--check" in sys.argv:
-        return 0 if fresh == text else print("README.md is out of date: python tools/generate.py") or 1
-    README.write_text(fresh, encoding="utf-8")
+    stale = []
+    for page in PAGES:
+        path = ROOT / page
+        text = path.read_text(encoding="utf-8")
+        fresh = generated(text)
+        if fresh != text:
+            stale.append(page)
+            if "--check" not in sys.argv:
+                path.write_text(fresh, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        print(f"out of date: {', '.join(stale)}; run: python tools/generate.py")
+        return 1
     return 0
 
 

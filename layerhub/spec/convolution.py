@@ -78,7 +78,7 @@ class Conv(Kernelled, abstract=True):
         space = x.shape[1:-1]
         y = 0
         for tap, seen in self.taps(self.padded(xp, x), space):
-            y = y + self._grouped(xp, seen, kernel[tap])
+            y = y + self._grouped(xp, seen, kernel[(*tap, ...)])
         return self.as_declared(xp, y if bias is None else y + bias)
 
     def _grouped(self, xp, seen, weights):
@@ -133,7 +133,7 @@ class DepthwiseConv(Kernelled, abstract=True):
         space = x.shape[1:-1]
         y: Any = 0
         for tap, seen in self.taps(self.padded(xp, x), space):
-            y = y + xp.expand_dims(seen, axis=-1) * kernel[tap]
+            y = y + xp.expand_dims(seen, axis=-1) * kernel[(*tap, ...)]
         y = xp.reshape(y, (-1, *y.shape[1:-2], y.shape[-2] * y.shape[-1]))
         return self.as_declared(xp, y if bias is None else y + bias)
 

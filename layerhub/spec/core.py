@@ -15,7 +15,7 @@ from layerhub.spec.constraints import ConstraintLike
 from layerhub.spec.domains import DataFormat, Function, Rate, Shape, Size
 from layerhub.spec.initializers import InitializerLike
 from layerhub.spec.layer import Activated, In, Layer, Out, Weight
-from layerhub.spec.masks import MaskRule, passes, stops
+from layerhub.spec.masks import MaskRule, passes, sizes, stops
 from layerhub.spec.regularizers import RegularizerLike
 
 
@@ -177,7 +177,8 @@ class Embedding(Layer):
             raise DataError(f"{self!r}: the id {wrong} is outside [0, {self.input_dim}); ids must be below input_dim")
 
     def define(self, xp, x, embeddings):
-        return xp.take(embeddings, x, axis=0)
+        rows = xp.take(embeddings, xp.reshape(x, (-1,)), axis=0)
+        return xp.reshape(rows, (*sizes(xp, x), self.output_dim))
 
 
 class Lambda(Layer):

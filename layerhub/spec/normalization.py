@@ -89,9 +89,9 @@ class BatchNormalization(Layer):
             return mean, xp.mean(away * away, axis=others, keepdims=True)
         counts = xp.astype(xp.broadcast_to(widened(xp, mask, x.ndim), sizes(xp, x)), x.dtype)
         total = xp.sum(counts, axis=others, keepdims=True) + MASKED_EPSILON
-        mean = xp.sum(counts * x, axis=others, keepdims=True) / total
+        mean = xp.sum(x * counts, axis=others, keepdims=True) / total
         away = x - mean
-        return mean, xp.sum(counts * (away * away), axis=others, keepdims=True) / total
+        return mean, xp.sum(away * away * counts, axis=others, keepdims=True) / total
 
     def _moved(self, xp: Any, moving: Any, batch: Any) -> Any:
         return self.momentum * moving + (1 - self.momentum) * xp.reshape(xp.stop_gradient(batch), (-1,))

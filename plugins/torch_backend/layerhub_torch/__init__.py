@@ -1,9 +1,9 @@
 """LayerHub's PyTorch backend: a plugin like any other, by the hooks of ``layerhub.hookspecs`` alone.
 
-    backend      tensors, variables, differentiation by torch.autograd
-    namespace    the array API functions that definitions are written in, by torch
-    executor     programs run as torch runs them best; ``model.native``, a torch.nn.Module
-    kernels      what torch does faster than the definitions, in modules named like those of ``layerhub.spec``
+backend      tensors, variables, differentiation by torch.autograd
+namespace    the array API functions that definitions are written in, by torch
+executor     programs run as torch runs them best; ``model.native``, a torch.nn.Module
+kernels      what torch does faster than the definitions, in modules named like those of ``layerhub.spec``
 """
 
 from __future__ import annotations

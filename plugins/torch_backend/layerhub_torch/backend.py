@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from layerhub.backend import Backend
 from layerhub.errors import DTypeError
 from layerhub.execution import Program
-
 from layerhub_torch import namespace
 from layerhub_torch.executor import TorchExecutor
 

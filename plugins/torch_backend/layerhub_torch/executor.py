@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from layerhub.execution import Batch, Executor
 from layerhub.namespace import Namespace
-
 from layerhub_torch import namespace
 
 

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from layerhub.stream import MULTIPLIERS, ROUNDS, WEYL, WORD, Stream
 from torch import (  # noqa: F401
     abs,
     arange,
@@ -51,6 +50,8 @@ from torch import (  # noqa: F401
     zeros,
     zeros_like,
 )
+
+from layerhub.stream import MULTIPLIERS, ROUNDS, WEYL, WORD, Stream
 
 # Operators take a plain number on either side and leave the tensor's type alone; torch.subtract(1, x) is an error.
 add, subtract, multiply, divide, pow = operator.add, operator.sub, operator.mul, operator.truediv, operator.pow
@@ -167,9 +168,9 @@ def random_bits(stream: Stream, shape: tuple[int, ...], device: Any = None) -> t
     return torch.stack(words, dim=-1).reshape(-1)[:count].reshape(shape)
 
 
-EXTRAS = {
-    function.__name__: function for function in (erf, einsum, pad, scatter_add, unslice, random_bits)
-} | {"stop_gradient": stop_gradient}
+EXTRAS = {function.__name__: function for function in (erf, einsum, pad, scatter_add, unslice, random_bits)} | {
+    "stop_gradient": stop_gradient
+}
 
 
 def placed(device: str) -> dict[str, Callable]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+
 from layerhub.kernels import KernelSet
 from layerhub.spec import activations as specs
 

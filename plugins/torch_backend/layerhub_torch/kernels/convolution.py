@@ -5,9 +5,10 @@ So images with channels last, and kernels that are kept in that order, are only 
 
 from __future__ import annotations
 
-from layerhub.kernels import KernelSet
 from torch.nn.functional import conv2d as correlate
 from torch.nn.functional import pad
+
+from layerhub.kernels import KernelSet
 
 kernels = KernelSet()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from layerhub.kernels import KernelSet
 from torch.nn.functional import embedding as rows_of
 from torch.nn.functional import linear
+
+from layerhub.kernels import KernelSet
 
 kernels = KernelSet()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+
 from layerhub.kernels import KernelSet
 from layerhub.spec.losses import CLIP
 
@@ -21,11 +22,9 @@ def sparse_categorical_crossentropy(loss, y_true, y_pred):
     classes, counts = y_true.long(), loss.counts(None, y_true)
     if counts is not None:
         classes = torch.where(counts, classes, 0)
-    chosen = y_pred.gather(axis, classes.unsqueeze(axis)).squeeze(axis)
-    if loss.from_logits:
-        values = torch.logsumexp(y_pred, axis) - chosen
-    else:
-        values = -torch.log(clipped(chosen / y_pred.sum(axis)))
+    seen = torch.log_softmax(y_pred, axis) if loss.from_logits else y_pred
+    seen = seen.gather(axis, classes.unsqueeze(axis)).squeeze(axis)
+    values = -seen if loss.from_logits else -torch.log(clipped(seen / y_pred.sum(axis)))
     return values if counts is None else torch.where(counts, values, 0.0)
 
 

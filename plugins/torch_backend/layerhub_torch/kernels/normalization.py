@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from layerhub.kernels import KernelSet
 from layerhub.spec.layer import Result
 

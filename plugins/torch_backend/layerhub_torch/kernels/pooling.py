@@ -6,8 +6,9 @@ ceil_mode lets the last window reach out by it; with strides of 1 one more cell 
 
 from __future__ import annotations
 
-from layerhub.kernels import KernelSet
 from torch.nn.functional import avg_pool2d, max_pool2d
+
+from layerhub.kernels import KernelSet
 
 kernels = KernelSet()
 
