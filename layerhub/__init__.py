@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 _MODULES = frozenset(
     """
     activations callbacks config constraints errors initializers layers losses metrics models ops optimizers
-    regularizers spec
+    registry regularizers spec
 """.split()
 )
 _NAMES = {
@@ -21,7 +21,6 @@ _NAMES = {
     "backends": "registry",
     "evaluate_layer": "probe",
     "override_kernel": "registry",
-    "registry": "registry",
     "set_random_seed": "seeds",
 }
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from layerhub.errors import ParameterError
+
 HOOKS = tuple(
     f"on_{moment}_{end}"
     for moment in ("train", "test", "predict", "epoch", "train_batch", "test_batch", "predict_batch")
@@ -52,6 +54,8 @@ class CallbackList:
     def __init__(self, callbacks: Iterable[Callback], model: Any, params: Mapping[str, Any]):
         self.callbacks = list(callbacks)
         for callback in self.callbacks:
+            if not hasattr(callback, "set_model"):
+                raise ParameterError(f"a callback must be a layerhub.callbacks.Callback, not {callback!r}")
             callback.set_model(model)
             callback.set_params(params)
         self._listening: dict[str, list[Callable]] = {

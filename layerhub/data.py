@@ -34,7 +34,10 @@ def as_array(x: Any) -> np.ndarray:
         return x
     if hasattr(x, "detach"):
         x = x.detach()
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        array = np.asarray(None)
     if array.dtype == object:
         raise DataError("the data are ragged or no numbers: an array of one shape was expected")
     return array
@@ -77,7 +80,7 @@ class Arrays:
 
     def split(self, share: float) -> tuple[Arrays, Arrays]:
         """The first samples, and the last ``share`` of them."""
-        if not 0 < share < 1:
+        if isinstance(share, (str, bool)) or not 0 < share < 1:
             raise DataError(f"validation_split must be in (0, 1), not {share}")
         at = int(self.count * (1 - share))
         if at == 0 or at == self.count:

@@ -56,6 +56,8 @@ class Node:
         self.tensor: Any = None
         self.order = next(_order)
         self.outputs: tuple[Tensor, ...] = ()
+        if states:
+            layer.check_states([s.shape for s in states], *(x.shape for x in inputs))
         if inputs:
             shapes = layer.output_shapes(*(x.shape for x in inputs))
             dtype = layer.output_dtype(*(x.dtype for x in inputs))

@@ -94,15 +94,12 @@ class Kernel:
         return bool(self.when(layer, call) if both else self.when(layer))
 
     def check(self) -> None:
-        """Raise KernelError unless the arguments are the spec's, in name and order."""
-        if self.kind == "layer":
-            spec = KINDS["layer"].find(self.name)
-            wanted = ("layer", *spec.takes)  # type: ignore[attr-defined]
-        elif self.kind in SIGNATURES:
-            KINDS[self.kind].find(self.name)
-            wanted = SIGNATURES[self.kind]
-        else:
+        """Raise KernelError unless the arguments are the spec's, in name and order. The name becomes the spec's own."""
+        if self.kind != "layer" and self.kind not in SIGNATURES:
             raise KernelError(f"{self.plugin} kernel for {self.name}: no kernels of kind {self.kind!r} are known")
+        spec: Any = KINDS[self.kind].find(self.name)
+        self.name = spec.__name__
+        wanted = ("layer", *spec.takes) if self.kind == "layer" else SIGNATURES[self.kind]
         for function in filter(None, (self.function, self.keeping)):
             takes = tuple(inspect.signature(function).parameters)
             if takes != wanted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from layerhub.errors import GraphError
+from layerhub.errors import GraphError, LayerHubError
 from layerhub.graph import Input, Tensor, nodes_of
 from layerhub.network import Network, deserialize_layer, serialize_layer
 from layerhub.spec.core import InputLayer
@@ -35,9 +35,13 @@ class Sequential(Trainable):
         self._rebuild()
 
     def add(self, layer: Any) -> None:
-        """Append a layer."""
+        """Append a layer; one that does not fit is not kept."""
         self._push(layer)
-        self._rebuild()
+        try:
+            self._rebuild()
+        except LayerHubError:
+            self._stack.remove(layer)
+            raise
 
     def pop(self) -> Any:
         """Take the last layer away, and return it."""

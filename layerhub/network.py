@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from layerhub import scope, seeds
-from layerhub.errors import BackendError, DataError, GraphError, StateError, UnknownNameError, suggest
+from layerhub.data import as_array
+from layerhub.errors import BackendError, DataError, GraphError, ShapeError, StateError, UnknownNameError, suggest
 from layerhub.execution import Executor, Program
 from layerhub.graph import (
     Input,
@@ -90,7 +91,11 @@ class Network:
             )
         if len(set(map(id, inputs))) != len(inputs):
             raise GraphError("an input of the model is listed twice")
-        between(inputs, outputs)
+        layers = [x.node.layer for x in inputs] + unique_layers(between(inputs, outputs))
+        names = [layer.label for layer in layers]
+        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+        if twice is not None:
+            raise GraphError(f"two layers of {self.name} are called {twice!r}; give each a name of its own")
         self._check_sparse(inputs, self._backend)
         self.inputs, self.outputs = inputs, outputs
         for place, layer, shapes in placed_layers(inputs, outputs):
@@ -147,6 +152,12 @@ class Network:
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         """The outputs' shapes for inputs of these shapes."""
+        for shape, x in zip(shapes, self.inputs, strict=True):
+            fits = len(shape) == len(x.shape) and all(
+                None in (a, b) or a == b for a, b in zip(shape, x.shape, strict=True)
+            )
+            if not fits:
+                raise ShapeError(f"{self.name}: the input {x.name!r} has shape {shape}, {x.shape} was declared")
         planner = Planner(registry(), self._backend, False, 0, route="definition")
         values = [planner.input(shape, x.dtype) for shape, x in zip(shapes, self.inputs, strict=True)]
         return tuple(value.shape for value in self.lower(planner, values))
@@ -160,7 +171,9 @@ class Network:
 
     def __call__(self, *inputs: Any, training: bool = False) -> Any:
         """On symbolic tensors: a part of another model. On arrays: the outputs, as this model's native tensors."""
-        flat = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else list(inputs)
+        several = len(inputs) == 1 and isinstance(inputs[0], (list, tuple))
+        several = several and (len(self.inputs) > 1 or all(hasattr(x, "shape") for x in inputs[0]))
+        flat = list(inputs[0]) if several else list(inputs)
         if all(isinstance(x, Tensor) for x in flat):
             if len(flat) != len(self.inputs):
                 raise GraphError(f"{self.name} takes {len(self.inputs)} inputs, {len(flat)} were given")
@@ -238,12 +251,17 @@ class Network:
     @property
     def executor(self) -> Executor:
         """What runs the model; made when it is first needed."""
-        if not self.inputs:
-            raise StateError(f"{self.name} has no input shape yet: begin it with lh.Input(shape), or give it data")
+        self._check_complete()
         if self._executor is None:
             backend = registry().backend(self._backend)
             self._executor = backend.executor(self._program(), self._device)
         return self._executor
+
+    def _check_complete(self) -> None:
+        """Raise StateError before the graph leads from inputs to outputs."""
+        if not self.outputs:
+            what = "no layers" if self.inputs else "no input shape yet: begin it with lh.Input(shape), or give it data"
+            raise StateError(f"{self.name} has {what}")
 
     def _unbind(self) -> None:
         self._plans, self._executor = {}, None
@@ -292,7 +310,7 @@ class Network:
         checked = []
         for x, declared in zip(arrays, self.inputs, strict=True):
             if not hasattr(x, "shape"):
-                x = np.asarray(x)
+                x = as_array(x)
             shape = tuple(x.shape)
             wanted = declared.shape
             fits = len(shape) == len(wanted) and all(w in (None, s) for w, s in zip(wanted, shape, strict=True))
@@ -373,6 +391,7 @@ class Network:
 
     def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
         """Print the layers: output shape, parameters, what each is connected to, and the route that serves it."""
+        self._check_complete()
         from rich.console import Console
         from rich.table import Table
 

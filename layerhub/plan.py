@@ -141,6 +141,8 @@ class Planner:
         self, layer: Layer, inputs: Sequence[Value], place: str, initial_state: Sequence[Value] = ()
     ) -> list[Value]:
         """A use of a layer of the model: its steps are appended, its outputs returned."""
+        if initial_state:
+            layer.check_states([s.shape for s in initial_state], *(x.shape for x in inputs))
         weights = self.hold(layer, [x.shape for x in inputs], place)
         outputs = self.apply(layer, inputs, weights, place, tuple(initial_state) or None)
         if layer.activity_regularizer is not None:

@@ -68,8 +68,6 @@ def evaluate_layer(
     for x, m in zip(arrays, masks, strict=True):
         if m is not None and m.shape != x.shape[: m.ndim]:
             raise ShapeError(f"{layer!r}: a mask of shape {m.shape} does not fit an input of shape {x.shape}")
-    if layer.states and states and len(states) != layer.states:
-        raise ShapeError(f"{layer!r} has {layer.states} states, {len(states)} were given")
     for x in arrays:
         if x.size:
             layer.check_input(x)

@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from layerhub import hookspecs
-from layerhub.errors import BackendError, KernelError, LayerHubError, PluginError, suggest
+from layerhub.errors import BackendError, KernelError, PluginError, suggest
 from layerhub.hookspecs import API_VERSIONS, BackendEntry
 from layerhub.kernels import Call, Kernel, KernelSet
 from layerhub.spec import KINDS, Spec, collect
@@ -48,6 +48,14 @@ class Plugin:
             raise PluginError(f"{said}; this LayerHub supports {supported}: set LAYERHUB_API in the plugin's module")
         self.manager.register(module, name)
         self.manager.check_pending()
+        for hook in self.manager.get_hookcallers(module) or ():
+            for implementation in hook.get_hookimpls():
+                if implementation.kwargnames:
+                    argument = implementation.kwargnames[0]
+                    raise PluginError(
+                        f"{hook.name}: the argument {argument!r} has a default, so it would never receive its value; "
+                        "write it without one"
+                    )
 
     def ask(self, hook: str, **arguments: Any) -> list[Any]:
         """The plugin's answers to a hook: flat, without None."""
@@ -98,7 +106,7 @@ class Registry:
         """All backends on offer: plugin, requirements with their versions, what is missing, how to install it."""
         found = {}
         for name, (entry, plugin) in self.entries.items():
-            missing = [module for module in entry.requires if find_spec(module) is None]
+            missing = [module for module in entry.requires if not _importable(module)]
             versions = {module: _version(module) for module in entry.requires if module not in missing}
             found[name] = {
                 "plugin": plugin.name,
@@ -132,19 +140,25 @@ class Registry:
             hint = suggest(name, self.entries) or f" If there is one, install it: pip install layerhub-{name}"
             raise BackendError(f"no backend is called {name!r} (installed: {', '.join(self.entries)}).{hint}")
         entry, plugin = self.entries[name]
-        missing = [module for module in entry.requires if find_spec(module) is None]
+        missing = [module for module in entry.requires if not _importable(module)]
         if missing:
             how = f": {entry.install}" if entry.install else ""
             raise BackendError(
                 f"the backend {name!r} needs {', '.join(missing)}, which is not installed; install it{how}"
             )
         try:
-            return entry.load()
-        except LayerHubError:
-            raise
+            found = entry.load()
+            if isinstance(found, type) or not callable(getattr(found, "executor", None)):
+                raise PluginError(f"its load() gave {found!r}, which is no layerhub.backend.Backend")
         except Exception as problem:
-            self.problems.append(Problem(plugin.name, f"the backend {name!r} does not load: {_told(problem)}"))
+            told = Problem(plugin.name, f"the backend {name!r} does not load: {_told(problem)}")
+            if told not in self.problems:
+                self.problems.append(told)
+            if isinstance(problem, BackendError):  # it says itself what to do
+                raise
             raise BackendError(f"the backend {name!r} of {plugin.name} does not load: {_told(problem)}") from problem
+        found.name = name
+        return found
 
     # Kernels
 
@@ -187,6 +201,8 @@ class Registry:
 
     def override(self, backend: str, name: str, function: Callable[..., Any] | None, kind: str = "layer") -> None:
         """Prefer a function of one's own for a spec on a backend, in models bound from now on; None takes it back."""
+        if backend not in self.entries:
+            self._load(backend)  # says what is wrong with that name
         key = (backend, kind, KINDS[kind].find(name).__name__)
         if function is None:
             self._overrides.pop(key, None)
@@ -216,6 +232,13 @@ class _Reporting:
 def _told(problem: BaseException) -> str:
     text = str(problem)
     return text if isinstance(problem, (PluginError, KernelError)) else f"{type(problem).__name__}: {text}"
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # a parent package is missing
+        return False
 
 
 def _version(module: str) -> str:

@@ -157,7 +157,17 @@ class Trainable(Network):
         if class_weight is not None:
             given = [_class_weights(class_weight, targets[0], given[0] if given else None)]
         weights = given * len(self.outputs) if len(given) == 1 else given
+        for w, output in zip(weights, self.outputs, strict=False):
+            if w is not None and (w.ndim >= len(output.shape) or not _fits(w.shape[1:], output.shape[1:])):
+                raise DataError(f"{self.name}: sample weights of shape {w.shape} do not fit outputs {output.shape}")
         return Arrays(inputs, targets, weights)
+
+    def _labelled(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> Arrays:
+        """Arrays to train or measure with, which must have targets."""
+        found = self._data(x, y, sample_weight, class_weight)
+        if not found.targets:
+            raise DataError(f"{self.name}: no targets were given")
+        return found
 
     def _see(self, x: list[Any]) -> None:
         """A chance to learn the shapes of inputs from the first data."""
@@ -214,20 +224,26 @@ class Trainable(Network):
         x, y: arrays, lists or dicts of arrays, or x alone: an iterable of (x, y) or (x, y, sample_weight) batches.
         verbose: 0 silent, 1 a progress bar, 2 a line for each epoch; "auto" is 1.
         """
-        batch_size = _positive("fit: batch_size", 32 if batch_size is None else batch_size)
-        if isinstance(epochs, bool) or epochs < 0 or initial_epoch < 0:
-            raise DataError(f"fit: epochs and initial_epoch must be 0 or more, not {epochs} and {initial_epoch}")
+        batch_size = _whole("fit: batch_size", 32 if batch_size is None else batch_size)
+        _whole("fit: epochs", epochs, low=0)
+        _whole("fit: initial_epoch", initial_epoch, low=0)
+        _whole("fit: validation_freq", validation_freq)
+        for what, count in (
+            ("steps_per_epoch", steps_per_epoch),
+            ("validation_steps", validation_steps),
+            ("validation_batch_size", validation_batch_size),
+        ):
+            if count is not None:
+                _whole(f"fit: {what}", count)
         source: Any
         if is_stream(x):
             if y is not None or validation_split:
                 raise DataError("fit: an iterable brings its own targets; y and validation_split are for arrays")
-            source = Stream(x, lambda x, y, w: self._data(x, y, w, class_weight))
+            source = Stream(x, lambda x, y, w: self._labelled(x, y, w, class_weight))
             self._peek(source)
             steps = steps_per_epoch if steps_per_epoch is not None else len(x) if hasattr(x, "__len__") else None
         else:
-            source = self._data(x, y, sample_weight, class_weight)
-            if not source.targets:
-                raise DataError("fit: no targets were given")
+            source = self._labelled(x, y, sample_weight, class_weight)
             if validation_split and validation_data is None:
                 source, validation_data = source.split(validation_split)
             steps = source.steps(batch_size)
@@ -297,10 +313,10 @@ class Trainable(Network):
         if given is None or isinstance(given, Arrays):
             return given
         if is_stream(given):
-            return Stream(given, self._data)
+            return Stream(given, self._labelled)
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
             raise DataError("validation_data must be (x, y), (x, y, sample_weight) or an iterable of batches")
-        return self._data(*given)
+        return self._labelled(*given)
 
     def evaluate(
         self,
@@ -314,10 +330,8 @@ class Trainable(Network):
         return_dict: bool = False,
     ) -> Any:
         """Losses and metrics on data: the loss, or [loss, metrics…]; a dict by name with return_dict."""
-        batch_size = _positive("evaluate: batch_size", 32 if batch_size is None else batch_size)
-        source = Stream(x, self._data) if is_stream(x) else self._data(x, y, sample_weight)
-        if isinstance(source, Arrays) and not source.targets:
-            raise DataError("evaluate: no targets were given")
+        batch_size = _whole("evaluate: batch_size", 32 if batch_size is None else batch_size)
+        source = Stream(x, self._labelled) if is_stream(x) else self._labelled(x, y, sample_weight)
         self._ready()
         told = CallbackList(callbacks or (), self, {"steps": steps, "verbose": verbose})
         logs = self._measure(source, batch_size, steps, told)
@@ -351,7 +365,7 @@ class Trainable(Network):
         callbacks: Sequence[Callback] | None = None,
     ) -> Any:
         """The outputs for data, as ndarrays, computed batch by batch."""
-        batch_size = _positive("predict: batch_size", 32 if batch_size is None else batch_size)
+        batch_size = _whole("predict: batch_size", 32 if batch_size is None else batch_size)
         source: Any = Stream(x, lambda x, *rest: self._data(x)) if is_stream(x) else self._data(x)
         if isinstance(source, Stream):
             self._peek(source)
@@ -379,7 +393,7 @@ class Trainable(Network):
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """One step on one batch; returns the losses and metrics gathered since they were last reset."""
-        host = self._data(x, y, sample_weight, class_weight)
+        host = self._labelled(x, y, sample_weight, class_weight)
         executor = self._ready()
         executor.train_batch(self._device_batch(executor, (host.inputs, host.targets, host.weights)))
         logs = self._logs(executor)
@@ -387,7 +401,7 @@ class Trainable(Network):
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Losses and metrics of one batch, together with those gathered since they were last reset."""
-        host = self._data(x, y, sample_weight)
+        host = self._labelled(x, y, sample_weight)
         executor = self._ready()
         executor.test_batch(self._device_batch(executor, (host.inputs, host.targets, host.weights)))
         logs = self._logs(executor)
@@ -419,10 +433,15 @@ def _is_function(x: Any) -> bool:
     return callable(x) and not isinstance(x, (Spec, type))
 
 
-def _positive(what: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise DataError(f"{what} must be a positive int, not {value!r}")
+def _whole(what: str, value: Any, low: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise DataError(f"{what} must be {'a positive int' if low else 'an int, 0 or more'}, not {value!r}")
     return int(value)
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Whether the sizes are the first ones of what is wanted, or 1, which broadcasts."""
+    return all(w is None or s in (1, w) for s, w in zip(shape, wanted, strict=False))
 
 
 def _as_keras(logs: dict[str, Any]) -> Any:
@@ -432,6 +451,8 @@ def _as_keras(logs: dict[str, Any]) -> Any:
 
 def _class_weights(given: Mapping[int, float], targets: np.ndarray, weights: Any) -> np.ndarray:
     """Sample weights by the class of each target (an integer, or the largest of a one-hot row)."""
+    if not isinstance(given, Mapping):
+        raise DataError(f"class_weight must map classes to weights, not {given!r}")
     one_hot = targets.ndim > 1 and targets.shape[-1] > 1
     classes = (targets.argmax(-1) if one_hot else targets.reshape(len(targets))).astype(int)
     found = np.array([given.get(int(c), 1.0) for c in classes])

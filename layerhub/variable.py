@@ -74,7 +74,10 @@ class Variable:
 
     def check(self, value: Any) -> np.ndarray:
         """A new value as it would be stored. Raises WeightsError when its shape is wrong."""
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            array = np.asarray(None)
         if array.shape != self.shape or array.dtype.kind not in "fiub":
             raise WeightsError(
                 f"{self.path} has shape {self.shape}, a value of shape {array.shape} and type {array.dtype} was given; "

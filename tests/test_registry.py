@@ -93,7 +93,7 @@ def test_a_backend_is_the_argument_else_the_scope_else_the_environment_else_nump
 
 
 def test_the_functions_of_the_package_stay_functions_when_modules_of_their_names_are_imported():
-    import layerhub.backend  # noqa: F401
+    import layerhub.backend
     import layerhub.registry  # noqa: F401
 
     assert lh.registry() is installed()

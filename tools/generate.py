@@ -1,7 +1,8 @@
-"""Writes what is generated into the documentation: whatever stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+"""Writes the generated parts of the documentation: whatever stands between the comments
+``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
-python tools/generate.py            write
-python tools/generate.py --check    only say what is out of date
+    python tools/generate.py            write
+    python tools/generate.py --check    only say what is out of date
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import tensorflow as tf
 
@@ -87,10 +89,12 @@ class Lstm(Program):
         x = tf.nn.embedding_lookup(embeddings, tf.transpose(x))
         steps, batch, size = x.shape
         gates = tf.nn.bias_add(tf.reshape(x, [steps * batch, size]) @ kernel, bias)
-        gates = tf.unstack(tf.reshape(gates, [steps, batch, 4 * 64]))
-        h = c = tf.zeros([batch, 64])
-        for now in gates:
-            i, f, g, o = tf.split(now + h @ recurrent, 4, axis=1)
+        gates = tf.reshape(gates, [steps, batch, 4 * size])
+        # A step is read fastest by gather; but its gradient is as large as all steps, which a TensorArray avoids.
+        now = tf.TensorArray(tf.float32, steps).unstack(gates).read if training else partial(tf.gather, gates)
+        h = c = tf.zeros([batch, size])
+        for t in tf.range(steps):
+            i, f, g, o = tf.split(now(t) + h @ recurrent, 4, axis=1)
             c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
             h = tf.sigmoid(o) * tf.tanh(c)
         return tf.nn.bias_add(h @ w, b)

@@ -90,9 +90,6 @@ class Case:
         ]
         masks = [_mask(pattern, shape[:2]) for pattern, shape in zip(self.masks, self.shapes, strict=False)]
         states = [values(shape) for shape in layer.state_shapes(*self.shapes)] if self.states else []
-        if self.states and not states:
-            inner = layer.layer.state_shapes(*self.shapes)
-            states = [values(shape) for shape in (*inner, *inner)]
         cotangents = [values(shape) for shape in layer.output_shapes(*self.shapes)]
         return Drawn(inputs, weights, masks or [None] * len(inputs), states, cotangents)
 

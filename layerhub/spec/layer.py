@@ -295,6 +295,17 @@ class Layer(Spec, abstract=True):
         """The shapes of the states of a recurrent layer, in cell order."""
         return ()
 
+    def check_states(self, states: Sequence[Shape], *shapes: Shape) -> None:
+        """Raise ShapeError where initial states do not fit, in number or shape."""
+        wanted = self.state_shapes(*shapes)
+        if len(states) != len(wanted):
+            raise ShapeError(f"{self!r} has {len(wanted)} states, {len(states)} initial ones were given")
+        for state, shape in zip(states, wanted, strict=True):
+            if len(state) != len(shape) or any(
+                None not in (a, b) and a != b for a, b in zip(state, shape, strict=True)
+            ):
+                raise ShapeError(f"{self!r}: an initial state has shape {tuple(state)}, {shape} was expected")
+
     def output_dtype(self, *dtypes: str) -> str:
         """The type of the outputs for inputs of these types."""
         return self.compute_dtype

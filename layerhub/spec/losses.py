@@ -102,10 +102,10 @@ class BinaryCrossentropy(Crossentropy):
         if self.from_logits:
             # log(1 + exp(z)) - y z, with the exponential taken of -|z| only.
             decay = xp.exp(xp.where(y_pred >= 0, -y_pred, y_pred))
-            values = xp.where(y_pred >= 0, y_pred, xp.zeros_like(y_pred)) - y * y_pred + xp.log1p(decay)
+            values = xp.where(y_pred >= 0, y_pred, xp.zeros_like(y_pred)) - y_pred * y + xp.log1p(decay)
         else:
             p = _clipped(xp, y_pred)
-            values = -(y * xp.log(p) + (1 - y) * xp.log1p(-p))
+            values = -(xp.log(p) * y + xp.log1p(-p) * (1 - y))
         return xp.mean(values, axis=-1)
 
 
@@ -133,7 +133,7 @@ class CategoricalCrossentropy(Categorical):
         y = y_true
         if self.label_smoothing:
             y = y * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[self.axis]
-        return -xp.sum(y * self.log_probabilities(xp, y_pred, self.axis), axis=self.axis)
+        return -xp.sum(self.log_probabilities(xp, y_pred, self.axis) * y, axis=self.axis)
 
 
 class SparseCategoricalCrossentropy(Categorical):

@@ -20,6 +20,7 @@ from layerhub.spec.losses import (
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
+from layerhub.spec.masks import sizes, widened
 
 metrics = Kind("metric")
 
@@ -45,7 +46,7 @@ class Metric(ValueSpec, abstract=True):
         total, count = state
         if weights is None:
             weights = xp.ones_like(values)
-        weights = xp.astype(xp.broadcast_to(weights, xp.shape(values)), values.dtype)
+        weights = xp.astype(xp.broadcast_to(widened(xp, weights, values.ndim), sizes(xp, values)), values.dtype)
         return total + xp.sum(values * weights), count + xp.sum(weights)
 
     def values(self, xp: Any, y_true: Any, y_pred: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
+from layerhub.spec.axes import Shape
 from layerhub.spec.base import serialize
 from layerhub.spec.domains import Domain
 from layerhub.spec.layer import In, Layer, Out, Weights, layers
@@ -80,6 +81,9 @@ class Bidirectional(Layer):
     @property
     def states(self) -> int:  # type: ignore[override]
         return 2 * self.layer.states
+
+    def state_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        return self.ahead.state_shapes(*shapes) + self.back.state_shapes(*shapes)
 
     def compose(self, do, x, forward, backward, initial_state):
         half = self.layer.states

@@ -75,7 +75,7 @@ def refusal(registry):
         ("Dropout", "layer", lambda layer, x: x, "('layer', 'x')", "('layer', 'x', 'training', 'rng')"),
         ("Add", "layer", lambda layer, a, b: a, "('layer', 'a', 'b')", "('layer', 'xs')"),
         ("relu", "activation", lambda x: x, "('x',)", "('activation', 'x')"),
-        ("mse", "loss", lambda loss, a, b: a, "('loss', 'a', 'b')", "('loss', 'y_true', 'y_pred')"),
+        ("MeanSquaredError", "loss", lambda loss, a, b: a, "('loss', 'a', 'b')", "('loss', 'y_true', 'y_pred')"),
     ],
 )
 def test_a_kernel_with_other_arguments_than_the_specs_is_refused_with_both_lists(name, kind, function, takes, declared):

@@ -21,4 +21,3 @@ class OnDemand(Sequence):
 
 def absent() -> None:
     """The gradient of what has none."""
-    return None

@@ -44,7 +44,7 @@ def in_single(kernels: KernelSet) -> KernelSet:
 
 def _enter(halves: KernelSet, kernel: Kernel) -> None:
     @halves.register(kernel.name, kind=kernel.kind, when=_for_halves(kernel), priority=kernel.priority)
-    @wraps(kernel.function)
+    @wraps(kernel.function, assigned=("__name__", "__qualname__", "__doc__"))
     def half(layer, *arguments):
         return _half(kernel.function(layer, *_single(arguments)))
 
@@ -52,7 +52,7 @@ def _enter(halves: KernelSet, kernel: Kernel) -> None:
         return
 
     @half.saving
-    @wraps(kernel.function)
+    @wraps(kernel.function, assigned=("__name__", "__qualname__", "__doc__"))
     def keeping(layer, *arguments):
         result, saved = kernel.forward(layer, *_single(arguments))
         return _half(result), saved

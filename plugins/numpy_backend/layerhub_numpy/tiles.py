@@ -7,6 +7,7 @@ own; both at once get in each other's way, so while tiles run BLAS is held to on
 from __future__ import annotations
 
 import contextvars
+import itertools
 import math
 import os
 import threading
@@ -76,8 +77,8 @@ class Crew:
         with self.blas:
             # Each share in the caller's context, so that np.errstate holds there too.
             others = [
-                self.pool.submit(contextvars.copy_context().run, function, start, stop)
-                for start, stop in zip(bounds[1:-1], bounds[2:], strict=True)
+                self.pool.submit(contextvars.copy_context().run, function, *share)
+                for share in itertools.pairwise(bounds[1:])
             ]
             try:
                 first = function(bounds[0], bounds[1])

@@ -50,7 +50,7 @@ def channels_last(layer: Any, x: np.ndarray) -> np.ndarray:
 
 
 def declared(layer: Any, y: np.ndarray) -> np.ndarray:
-    """An output as the layer's data format has it: a view, so that the next layer gets its channels last for nothing."""
+    """An output as the layer's data format has it: a view, so that the next layer has its channels last for nothing."""
     return y if layer.data_format == "channels_last" else y.transpose(0, 3, 1, 2)
 
 
@@ -61,7 +61,8 @@ def reach(axis: Axis, cells: int, size: int) -> Iterator[tuple[slice, slice]]:
         first = max(-(at // axis.stride), 0)
         count = max(min((size - 1 - at) // axis.stride, axis.places - 1) - first + 1, 0)
         begin = at + first * axis.stride
-        yield slice(first, first + count), slice(begin, begin + (count - 1) * axis.stride + 1 if count else begin, axis.stride)
+        end = begin + (count - 1) * axis.stride + 1 if count else begin
+        yield slice(first, first + count), slice(begin, end, axis.stride)
 
 
 def windows(x: np.ndarray, rows: Axis, columns: Axis, window: tuple[int, int]) -> np.ndarray:

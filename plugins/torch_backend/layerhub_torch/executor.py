@@ -1,4 +1,4 @@
-"""Programs on torch: plans as straight-line functions, the optimizer fused, and a torch.nn.Module for torch's own world."""
+"""Programs on torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from layerhub.execution import Batch, Executor
 from layerhub.namespace import Namespace
 from layerhub_torch import namespace
+from layerhub_torch.native import NativeModel
 
 
 class TorchExecutor(Executor):
@@ -20,6 +21,10 @@ class TorchExecutor(Executor):
         super().__init__(backend, program, device)
         if self.device != "cpu":
             self.xp = Namespace(namespace, **namespace.EXTRAS | namespace.placed(self.device))
+
+    def bind(self) -> None:
+        super().bind()
+        self._native: NativeModel | None = None
 
     def array(self, value: Any, dtype: str | None = None) -> torch.Tensor:
         # A step is over before its caller can change the data, so there is nothing to copy for.
@@ -59,3 +64,9 @@ class TorchExecutor(Executor):
         outputs = super().predict_batch(batch)
         given = {x.untyped_storage().data_ptr() for x in batch.inputs}
         return tuple(y.clone() if y.untyped_storage().data_ptr() in given else y for y in outputs)
+
+    @property
+    def native(self) -> NativeModel:
+        if self._native is None:
+            self._native = NativeModel(self.program, self.handles, self.forward, self.step)
+        return self._native

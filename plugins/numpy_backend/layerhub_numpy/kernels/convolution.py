@@ -10,6 +10,7 @@ Source: Chellapilla et al., High performance convolutional neural networks for d
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -62,8 +63,9 @@ def correlate(
     if out.size == 0:
         return
     product = by_rows if groups == 1 and saves_copies(kernel.shape, rows) else by_windows
-    kh, kw, share, filters = kernel.shape
-    size = columns.places * kw * share * (groups if product is by_windows else 1) * (kh if product is by_windows else 1)
+    cells = math.prod(kernel.shape[:3])
+    # by_rows copies but one row of the window.
+    size = columns.places * (cells * groups if product is by_windows else cells // len(kernel))
     jobs = tiles(len(x), rows.places, size)
     bias = None if bias is None else widened(bias, columns.places)
 
@@ -78,13 +80,13 @@ def correlate(
                 y[...] = whole
 
     # A product of matrices makes some 16 multiplications while another pass writes an element.
-    shares(run, len(jobs), out.size * (kh * kw * share / 16 + 1))
+    shares(run, len(jobs), out.size * (cells / 16 + 1))
 
 
 def by_windows(x, kernel, rows, columns, groups, y) -> None:
     """All cells of a window side by side, then one product."""
-    kh, kw, share, filters = kernel.shape
-    seen = columns_of(windows(x, rows, columns, (kh, kw)), groups)
+    *window, _, filters = kernel.shape
+    seen = columns_of(windows(x, rows, columns, window), groups)
     places = y.size // filters
     if groups == 1:
         np.dot(seen[0], kernel.reshape(-1, filters), out=y.reshape(places, filters))
@@ -113,8 +115,8 @@ def saves_copies(kernel: tuple[int, ...], rows: Axis) -> bool:
 
 def by_rows(x, kernel, rows, columns, groups, y) -> None:
     """The cells of each row of the window side by side; a product for each row, which all read the same copy."""
-    kh, kw, c, filters = kernel.shape
-    lines = lines_of(x, rows, columns, kernel.shape)
+    kh, kw, _, filters = kernel.shape
+    lines = lines_of(x, rows, columns, (kh, kw))
     product = scratch("product", (rows.places * columns.places, filters), y.dtype)
     for line, image in zip(lines, y, strict=True):
         total = image.reshape(product.shape)
@@ -125,9 +127,9 @@ def by_rows(x, kernel, rows, columns, groups, y) -> None:
                 total += product
 
 
-def lines_of(x: np.ndarray, rows: Axis, columns: Axis, kernel: tuple[int, ...]) -> np.ndarray:
+def lines_of(x: np.ndarray, rows: Axis, columns: Axis, window: tuple[int, int]) -> np.ndarray:
     """What one row of a window sees from every row of the image: (n, height, columns, cells, c)."""
-    kh, kw, c, _ = kernel
+    kh, kw = window
     seen = windows(x, Axis(rows.start, rows.span(kh)), columns, (1, kw))
     lines = scratch("columns", seen.shape, seen.dtype)
     np.copyto(lines, seen)
@@ -323,11 +325,13 @@ def each_channel_input_gradient(x, dy, kernel, rows, columns) -> np.ndarray:
         each_channel(dy, kernel[::-1, ::-1], from_rows, from_columns, None, dx)
         return dx
 
+    tall, wide = list(reach(rows, kh, x.shape[1])), list(reach(columns, kw, x.shape[2]))
+
     def run(start: int, stop: int) -> None:
         for image in range(start, stop):
-            for (i, (h, seen_h)), (j, (w, seen_w)) in itertools.product(
-                enumerate(reach(rows, kh, x.shape[1])), enumerate(reach(columns, kw, x.shape[2]))
-            ):
+            # The last cell first, as in the reverse of the sum that the definition is.
+            for i, j in reversed(list(np.ndindex(kh, kw))):
+                (h, seen_h), (w, seen_w) = tall[i], wide[j]
                 dx[image, seen_h, seen_w] += dy[image, h, w] * kernel[i, j]
 
     shares(run, len(x), dy.size * kh * kw)

@@ -166,6 +166,5 @@ def batch_normalization_vjp(layer, saved, cotangents):
     else:
         by_blocks(fixed, rows, 1)
         of_moments = -scale * dbeta, -0.5 * scale * inverse * dgamma
-    return (
-        channels.back(dx, x), None if gamma is None else dgamma, None if beta is None else dbeta, *of_moments, None, None
-    )  # fmt: skip
+    dgamma, dbeta = None if gamma is None else dgamma, None if beta is None else dbeta
+    return channels.back(dx, x), dgamma, dbeta, *of_moments, None, None

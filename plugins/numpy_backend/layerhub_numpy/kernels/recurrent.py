@@ -158,7 +158,7 @@ def lstm_vjp(layer, saved, cotangents):
 
     return OnDemand(
         of_input,
-        lambda: restored(run.x.reshape(len(rows), -1).T.dot(rows)),
+        lambda: restored(run.x.reshape(len(rows), kernel.shape[0]).T.dot(rows)),
         lambda: restored(run.h[:-1].reshape(len(rows), u).T.dot(rows)),
         absent if bias is None else lambda: restored(column_sums(rows)),
         absent,
@@ -187,8 +187,11 @@ def backward(layer, recurrent_kernel, run: Run, dy, dh, dc) -> tuple[np.ndarray,
         dz *= counts
         through *= counts
         forget = np.where(counts, f, 1)
+    if steps == 0 and run.counts is None and not layer.return_sequences:
+        # Without any step the output is the first state.
+        dh += dy
     given = outputs_gradient(layer, run, dy)
-    by_gate = dz.reshape(steps, -1, 4, u)
+    by_gate = dz.reshape(steps, len(dh), 4, u)
     product, other = np.empty_like(dh), np.empty_like(dh)
     for t in range(steps - 1, -1, -1):
         if given[t] is not None:
@@ -211,4 +214,7 @@ def outputs_gradient(layer, run: Run, dy: np.ndarray) -> list[np.ndarray | None]
     if layer.return_sequences:
         dy = dy.swapaxes(0, 1)
         return list(dy if run.shown is None else np.where(run.shown[:, :, None], dy, 0))
-    return [None] * (steps - 1) + [dy if run.shown is None else np.where(run.shown[-1][:, None], dy, 0)] * (steps > 0)
+    given: list[np.ndarray | None] = [None] * steps
+    if steps:
+        given[-1] = dy if run.shown is None else np.where(run.shown[-1][:, None], dy, 0)
+    return given

@@ -22,6 +22,10 @@ def convolve(layer, x, weight, bias, groups):
     padding = (top, left)
     if top != bottom or left != right:
         x, padding = pad(x, (left, right, top, bottom)), 0
+    if weight.shape[0] == 1:
+        # In float64 torch 2.13 takes a single filter's gradient for not contiguous, by strides that say nothing:
+        # conv2d(x, w), x of (2, 2, 8, 8) in channels_last, w = randn(3, 3, 2, 1).permute(3, 2, 0, 1).
+        weight = weight.contiguous()
     y = correlate(x, weight, bias, layer.strides, padding, layer.dilation_rate, groups)
     return y.permute(0, 2, 3, 1) if last else y
 

@@ -10,7 +10,12 @@ from layerhub.spec.layer import Result
 kernels = KernelSet()
 
 
-@kernels.register("BatchNormalization", when=lambda layer, call: not call.masked)
+def unmasked(layer, call):
+    # torch refuses to take the moments of nothing.
+    return not call.masked and 0 not in call.shapes[0]
+
+
+@kernels.register("BatchNormalization", when=unmasked)
 def batch_normalization(layer, x, gamma, beta, moving_mean, moving_variance, training, mask):
     if not training:
         return Result(by_moving_moments(layer, x, gamma, beta, moving_mean, moving_variance))
@@ -23,7 +28,10 @@ def batch_normalization(layer, x, gamma, beta, moving_mean, moving_variance, tra
     shape = [-1 if i == 1 else 1 for i in range(rows.ndim)]
     origin = rows.detach()[:1].mean([i for i in range(rows.ndim) if i != 1])
     moments = torch.zeros_like(moving_mean), torch.zeros_like(moving_variance)
-    y, _, _ = torch.native_batch_norm(rows - origin.reshape(shape), gamma, beta, *moments, True, 1.0, layer.epsilon)
+    y, _, _ = torch.native_batch_norm(rows - origin.reshape(shape), gamma, None, *moments, True, 1.0, layer.epsilon)
+    if beta is not None:
+        # Given beta, torch would round the sum of it and the mean's share before it adds what may be far smaller.
+        y.add_(beta.reshape(shape))
     y = y.reshape(x.shape) if axis == x.ndim - 1 else y.movedim(1, axis)
     count = x.numel() // channels
     # torch gives the moving variance with the divisor n - 1.

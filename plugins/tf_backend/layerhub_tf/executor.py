@@ -1,0 +1,286 @@
+"""Programs as traced functions: the whole of a step is one call into tensorflow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from layerhub.execution import Batch, Executor
+from layerhub.graph import unwrapped
+from layerhub.kernels import Call
+from layerhub.spec.masks import widened
+from layerhub_tf import namespace as xp
+
+SMALL = 2**14
+"""Weights with fewer elements are moved together: for them, calling an operation costs more than what it does."""
+
+
+@dataclass
+class Group:
+    """Weights that the optimizer moves as one array. members: their places among the trainable ones."""
+
+    dtype: str
+    members: list[int]
+    shapes: list[tuple[int, ...]]
+    slots: tuple[tf.Variable, ...] = ()
+
+    @property
+    def sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self.shapes]
+
+    def joined(self, arrays: Sequence[Any], lib: Any = tf) -> Any:
+        """The members' arrays, out of all, as one."""
+        mine = [arrays[i] for i in self.members]
+        return mine[0] if len(mine) == 1 else lib.concat([lib.reshape(a, (-1,)) for a in mine], axis=0)
+
+    def parted(self, array: tf.Tensor) -> Iterator[tuple[int, tf.Tensor]]:
+        """Each member with its part of one array for all."""
+        if len(self.members) == 1:
+            yield self.members[0], array
+        else:
+            for i, part, shape in zip(self.members, tf.split(array, self.sizes), self.shapes, strict=True):
+                yield i, tf.reshape(part, shape)
+
+
+class TensorflowExecutor(Executor):
+    """A program as one traced function for each kind of step.
+
+    Batch axes are unknown while tracing, so that the last, smaller batch needs no function of its own; step number and
+    coefficients are arguments. Weights and slots are variables, which the functions read and write.
+    """
+
+    groups: list[Group] | None = None
+
+    def bind(self) -> None:
+        super().bind()
+        self._traced: dict[Any, Callable[..., Any]] = {}
+
+    # The optimizer's part
+
+    def prepare(self) -> None:
+        self.fresh()
+        trainable = [i for i, v in enumerate(self.program.variables) if v.trainable]
+        if self.groups is None or trainable != self.trainable:
+            self.trainable, self.groups = trainable, None
+            names = self.program.optimizer.slots if self.program.optimizer is not None else ()
+            self.load_slots([tuple(np.zeros(v.shape) for _ in names) for v in self._trained()])
+
+    def load_slots(self, values: Sequence[Sequence[np.ndarray]]) -> None:
+        fresh = self.groups is None
+        self.groups = self.groups or self._grouped()
+        for group in self.groups:
+            rows = [group.joined(column, np) for column in zip(*values, strict=True)]
+            if fresh:
+                group.slots = tuple(self._variable(row, group.dtype) for row in rows)
+            else:
+                for slot, row in zip(group.slots, rows, strict=True):
+                    slot.assign(self.array(row, group.dtype))
+        if fresh:
+            self._traced = {}
+
+    def _variable(self, value: Any, dtype: str) -> tf.Variable:
+        with self.backend.on(self.device):
+            return tf.Variable(self.array(value, dtype), trainable=False)
+
+    def _grouped(self) -> list[Group]:
+        groups: list[Group] = []
+        small: dict[str, Group] = {}
+        for place, variable in enumerate(self._trained()):
+            group = Group(variable.dtype, [], [])
+            if math.prod(variable.shape) < SMALL:
+                group = small.setdefault(variable.dtype, group)
+            if not group.members:
+                groups.append(group)
+            group.members.append(place)
+            group.shapes.append(variable.shape)
+        return groups
+
+    def host_slots(self) -> list[tuple[np.ndarray, ...]]:
+        found: dict[int, list[np.ndarray]] = {place: [] for place in range(len(self.trainable))}
+        for group in self.groups or ():
+            for slot in group.slots:
+                for place, part in group.parted(slot.value()):
+                    found[place].append(self.backend.to_numpy(part))
+        return [tuple(found[place]) for place in range(len(self.trainable))]
+
+    def _move(self, coefficients: tf.Tensor, gradients: list[tf.Tensor]) -> None:
+        """A step of the optimizer, constraints included, on the variables themselves."""
+        optimizer, registry = self.program.optimizer, self.program.registry
+        handles = [self.handles[i] for i in self.trainable]
+        weights = [self.backend.read(handle) for handle in handles]
+        gradients = optimizer.clip(self.xp, gradients)
+        kernel = registry.kernel(self.backend.name, optimizer, Call())
+        for dtype in dict.fromkeys(group.dtype for group in self.groups):
+            groups = [group for group in self.groups if group.dtype == dtype]
+            numbers = tuple(tf.unstack(tf.cast(coefficients, self.backend.dtype(dtype))))
+            old = [group.joined(weights) for group in groups]
+            pulls = [group.joined(gradients) for group in groups]
+            slots = [tuple(slot.value() for slot in group.slots) for group in groups]
+            if kernel is not None:
+                new, slots = kernel.function(optimizer, numbers, old, pulls, slots)
+            else:
+                moved = [
+                    optimizer.update(self.xp, numbers, w, g, *s) for w, g, s in zip(old, pulls, slots, strict=True)
+                ]
+                new, slots = [m[0] for m in moved], [m[1:] for m in moved]
+            for group, array, rows in zip(groups, new, slots, strict=True):
+                for slot, row in zip(group.slots, rows, strict=True):
+                    slot.assign(row)
+                for place, weight in group.parted(array):
+                    constraint = self._trained()[place].spec.constraint
+                    handles[place].assign(weight if constraint is None else constraint.define(self.xp, weight))
+
+    # What is traced
+
+    def _train(self, batch: Batch, step: tf.Tensor, coefficients: tf.Tensor, state: Any) -> Any:
+        loss, (outputs, updates, masks, parts), gradients = self.gradients(batch, step)
+        self._move(coefficients, gradients)
+        self._update(updates)
+        return self.measured(state, loss, parts, outputs, masks, batch)
+
+    def _test(self, batch: Batch, state: Any) -> Any:
+        weights = self.weights()
+        outputs, _, masks, penalties = self.forward(False)(weights, batch.inputs, (), 0)
+        loss, parts = self.total_loss(outputs, masks, penalties, weights, batch, recording=False)
+        return self.measured(state, loss, parts, outputs, masks, batch)
+
+    def _predict(self, batch: Batch) -> Any:
+        return self.forward(False)(self.weights(), batch.inputs, (), 0)[0]
+
+    def _update(self, values: Sequence[Any]) -> None:
+        """New values for the weights that a call in training computes, such as moving averages."""
+        for index, value in zip(self.program.plan(True).updated, values, strict=True):
+            self.backend.assign(self.handles[index], value)
+
+    def measured(
+        self, state: tuple[list[Any], list[tuple[Any, ...]]], loss: Any, parts: Sequence[Any], outputs: Sequence[Any],
+        masks: Sequence[Any], batch: Batch,
+    ) -> tuple[list[Any], list[tuple[Any, ...]]]:  # fmt: skip
+        # The core's adds a size to a float, which tf does not do for a size that is a tensor.
+        *sums, count = state[0]
+        size = tf.cast(xp.size(outputs[0], 0), loss.dtype)
+        losses = [old + value * size for old, value in zip(sums, [loss, *parts], strict=False)]
+        metrics = []
+        for term, old in zip(self.program.metrics, state[1], strict=True):
+            target, prediction = batch.targets[term.output], outputs[term.output]
+            weights = masks[term.output]
+            if weights is not None:
+                weights = tf.cast(weights, prediction.dtype)
+            given = batch.weights[term.output] if term.weighted and len(batch.weights) > term.output else None
+            if given is not None:
+                weights = given if weights is None else weights * widened(xp, given, weights.ndim)
+            metrics.append(term.metric.define(self.xp, old, target, prediction, weights))
+        return [*losses, count + size], metrics
+
+    # Calls
+
+    def _call(self, function: Callable[..., Any], batch: Batch, *extra: Any) -> Any:
+        """A method's traced form, called."""
+        arrays = (*batch.inputs, *batch.targets, *batch.weights)
+        key = (function.__name__, *(None if x is None else x.shape for x in arrays))
+        traced = self._traced.get(key)
+        if traced is None:
+            specs = self._specs(batch)
+            general = (function.__name__, *specs)
+            if general not in self._traced:
+                self._traced[general] = self._trace(function, batch, specs, extra)
+            traced = self._traced[key] = self._traced[general]
+        return traced(*(x for x in arrays if x is not None), *tf.nest.flatten(extra))
+
+    def _specs(self, batch: Batch) -> list[tf.TensorSpec | None]:
+        """What is known of a batch's arrays beforehand."""
+
+        def spec(x: tf.Tensor | None, declared: Sequence[int | None]) -> tf.TensorSpec | None:
+            if x is None:
+                return None
+            known = [*declared, *x.shape[len(declared) :]]
+            sizes = [None if wanted is None else size for size, wanted in zip(x.shape, known, strict=False)]
+            return tf.TensorSpec([None, *sizes[1:]], x.dtype)
+
+        outputs = [output.shape for output in self._outputs]
+        declared = [v.shape for v in self.program.plan(False).inputs]
+        return [
+            *map(spec, batch.inputs, declared), *map(spec, batch.targets, outputs), *map(spec, batch.weights, outputs)
+        ]  # fmt: skip
+
+    def _trace(
+        self, function: Callable[..., Any], batch: Batch, specs: Sequence[tf.TensorSpec | None], extra: Any
+    ) -> Callable[..., Any]:
+        first, second = len(batch.inputs), len(batch.inputs) + len(batch.targets)
+
+        def traced(*tensors: tf.Tensor) -> Any:
+            left = iter(tensors)
+            arrays = [None if spec is None else next(left) for spec in specs]
+            given = Batch(tuple(arrays[:first]), tuple(arrays[first:second]), tuple(arrays[second:]))
+            with self.backend.on(self.device):
+                return function(given, *tf.nest.pack_sequence_as(extra, list(left)))
+
+        signature = [spec for spec in specs if spec is not None]
+        signature += [tf.TensorSpec(x.shape, x.dtype) for x in tf.nest.flatten(extra)]
+        return tf.function(traced, input_signature=signature, autograph=False).get_concrete_function()
+
+    def train_batch(self, batch: Batch) -> None:
+        self.fresh()
+        with self.backend.on(self.device):
+            numbers = tf.constant(self.step, tf.int64), tf.constant(self.coefficients(), tf.float64)
+        self._gather(self._call(self._train, batch, *numbers, self._state))
+        self.step += 1
+
+    def test_batch(self, batch: Batch) -> None:
+        self.fresh()
+        self._gather(self._call(self._test, batch, self._state))
+
+    def predict_batch(self, batch: Batch) -> tuple[Any, ...]:
+        self.fresh()
+        return tuple(self._call(self._predict, batch))
+
+    @property
+    def _state(self) -> tuple[list[Any], list[tuple[Any, ...]]]:
+        return self.loss_state, self.metric_state
+
+    def _gather(self, state: tuple[list[Any], list[tuple[Any, ...]]]) -> None:
+        self.loss_state, self.metric_state = state
+
+    # For tensorflow's own ecosystem
+
+    @cached_property
+    def native(self) -> tf.Module:
+        return Native(self)
+
+    @cached_property
+    def calls(self) -> tf.Variable:
+        """Counts the calls in training of the native object: each draws its own dropout."""
+        with tf.init_scope(), self.backend.on(self.device):
+            return tf.Variable(self.step, trainable=False, dtype=tf.int64)
+
+    def run(self, inputs: Sequence[Any], training: bool) -> Any:
+        """The outputs for inputs, differentiable by whoever records."""
+        self.fresh()
+        declared = self.program.plan(training).inputs
+        arrays = tuple(self.array(x, v.dtype) for x, v in zip(inputs, declared, strict=True))
+        step = self.calls.assign_add(1) - 1 if training else 0
+        outputs, updates, _, _ = self.forward(training)(self.weights(), arrays, (), step)
+        if training:
+            self._update(updates)
+        return unwrapped(outputs)
+
+
+class Native(tf.Module):
+    """A bound model as a tf.Module: its variables, and a call that a GradientTape differentiates.
+
+    training: dropout drops, and moving averages move.
+    """
+
+    def __init__(self, executor: TensorflowExecutor):
+        super().__init__()
+        self._run = executor.run
+        self.weights = list(executor.handles)
+
+    def __call__(self, *inputs: Any, training: bool = False) -> Any:
+        return self._run(inputs, training)

@@ -1,0 +1,5 @@
+"""Todo."""
+
+from layerhub.kernels import KernelSet
+
+kernels = KernelSet()
