@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,13 @@ class Trainable(Network):
     ) -> tuple[list[LossTerm], list[MetricTerm]]:
         terms = self._loss_terms(loss, loss_weights)
         by_output = {term.output: term.loss for term in terms}
-        figures = self._metric_terms(metrics, False, by_output) + self._metric_terms(weighted, True, by_output)
-        return terms, figures
+        plain = self._metric_terms(metrics, False, by_output)
+        taken = {term.name for term in plain}
+        figures = [
+            replace(term, name=f"weighted_{term.name}") if term.name in taken else term
+            for term in self._metric_terms(weighted, True, by_output)
+        ]
+        return terms, plain + figures
 
     def _by_output(self, given: Any, what: str) -> list[Any]:
         """One entry for each output, from one, a list or a dict."""
@@ -282,6 +288,7 @@ class Trainable(Network):
             batches = source.batches(batch_size, order)
         self._epochs_begun += 1
         wants_logs = told.listens("on_train_batch_end")
+        number = -1
         for number, host in enumerate(batches):
             if steps is not None and number == steps:
                 break
@@ -291,6 +298,8 @@ class Trainable(Network):
             executor.train_batch(self._device_batch(executor, host))
             if wants_logs:
                 told.tell("on_train_batch_end", number, self._logs(self.executor))
+        if number < 0:
+            raise DataError(f"{self.name}: the data have no batches")
 
     def _shuffled(self, count: int) -> np.ndarray:
         """An order of the samples, from the model's seed and the number of the epoch: the same on every backend."""
