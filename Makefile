@@ -61,7 +61,7 @@ conformance: $(STAMPS)/everything
 	$(VENV)/bin/layerhub conformance $(ARGS)
 
 bench: $(STAMPS)/everything
-	$(PY) benchmarks/run.py $(ARGS)
+	$(PY) -m benchmarks $(ARGS)
 
 docs: $(STAMPS)/everything
 	$(PY) tools/generate.py

@@ -1,12 +1,13 @@
 """What is run: three networks with their data and first weights, the same for every contender.
 
-A network is written once, for any module ``L`` of layers that have Keras's names: LayerHub's and Keras's own. The
+A network is written once, for any module of layers with Keras's names: LayerHub's and Keras's own. The
 hand-written programs say the same by themselves; ``benchmarks.check`` proves it. All end in logits, and are trained by
 Adam on the sparse categorical crossentropy.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,25 +83,25 @@ def _block(channels: int, filters: int) -> list[tuple[tuple[int, ...], str]]:
     return [((3, 3, channels, filters), "kernel"), *(((filters,), what) for what in moments)]
 
 
-def _mlp(L: Any) -> list[Any]:
-    return [L.Dense(512, activation="relu"), L.Dense(256, activation="relu"), L.Dense(10)]
+def _mlp(layers: Any) -> list[Any]:
+    return [layers.Dense(512, activation="relu"), layers.Dense(256, activation="relu"), layers.Dense(10)]
 
 
-def _cnn(L: Any) -> list[Any]:
+def _cnn(layers: Any) -> list[Any]:
     blocks = [
         (
-            L.Conv2D(filters, 3, padding="same", use_bias=False),
-            L.BatchNormalization(),
-            L.Activation("relu"),
-            L.MaxPooling2D(2),
+            layers.Conv2D(filters, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation("relu"),
+            layers.MaxPooling2D(2),
         )
         for filters in (32, 64, 128)
     ]
-    return [*(layer for block in blocks for layer in block), L.GlobalAveragePooling2D(), L.Dense(10)]
+    return [*itertools.chain(*blocks), layers.GlobalAveragePooling2D(), layers.Dense(10)]
 
 
-def _lstm(L: Any) -> list[Any]:
-    return [L.Embedding(WORDS, 64), L.LSTM(64), L.Dense(4)]
+def _lstm(layers: Any) -> list[Any]:
+    return [layers.Embedding(WORDS, 64), layers.LSTM(64), layers.Dense(4)]
 
 
 WORKLOADS = {
@@ -115,9 +116,8 @@ WORKLOADS = {
             shape=(32, 32, 3), classes=10, batch=32, batches=16,
         ),
         Workload(
-            "lstm", _lstm,
-            [((WORDS, 64), "embeddings"), ((64, 256), "kernel"), ((64, 256), "kernel"), ((256,), "bias"), *_dense(64, 4)],
-            shape=(100,), classes=4, batch=32, batches=32, dtype="int32",
+            "lstm", _lstm, [((WORDS, 64), "embeddings"), ((64, 256), "kernel"), *_dense(64, 256), *_dense(64, 4)],
+            shape=(100,), classes=4, batch=32, batches=16, dtype="int32",
         ),
     )
 }  # fmt: skip

@@ -40,7 +40,7 @@ class BackendEntry:
     """A backend on offer.
 
     name: what users write; no other plugin may use it.
-    load: makes the backend (a ``layerhub.backend.Backend``); here the framework may be imported.
+    load: makes the backend (a ``layerhub.contract.Backend``); here the framework may be imported.
     requires: modules that must be importable; where one is absent the backend is listed as unavailable.
     install: the command that installs what is required.
     """

@@ -149,7 +149,7 @@ class Registry:
         try:
             found = entry.load()
             if isinstance(found, type) or not callable(getattr(found, "executor", None)):
-                raise PluginError(f"its load() gave {found!r}, which is no layerhub.backend.Backend")
+                raise PluginError(f"its load() gave {found!r}, which is no layerhub.contract.Backend")
         except Exception as problem:
             told = Problem(plugin.name, f"the backend {name!r} does not load: {_told(problem)}")
             if told not in self.problems:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import layerhub as lh
-from layerhub.backend import Backend
+from layerhub.contract import Backend
 from layerhub.errors import BackendError, DTypeError, LayerHubError, UnknownNameError
 from layerhub.hookspecs import BackendEntry, hookimpl
 from layerhub.registry import Registry
@@ -93,7 +93,7 @@ def test_a_backend_is_the_argument_else_the_scope_else_the_environment_else_nump
 
 
 def test_the_functions_of_the_package_stay_functions_when_modules_of_their_names_are_imported():
-    import layerhub.backend
+    import layerhub.contract
     import layerhub.registry  # noqa: F401
 
     assert lh.registry() is installed()

@@ -489,7 +489,7 @@ class Lstm(Program):
         part, first = lane.share(STEPS), LANES[0]
         n = gates.shape[1]
         squashed, c = first.room("tanh c", STEPS, n, SIZE)[part], first.room("c", STEPS + 1, n, SIZE)[:-1][part]
-        i, f, g, o = (gates[part, :, k] for k in range(4))
+        i, _, g, o = (gates[part, :, k] for k in range(4))
         s, through = slopes[part], through[part]
         np.subtract(1, gates[part], out=s)
         s *= gates[part]

@@ -66,19 +66,17 @@ class Cnn(Program):
         for k in range(3):
             kernel, gamma, beta = blocks[3 * k : 3 * k + 3]
             x = tf.nn.conv2d(x, kernel, 1, "SAME")
-            x = tf.nn.relu(self.normalized(x, gamma, beta, *self.moving[2 * k : 2 * k + 2], training))
+            x = tf.nn.relu(self.normalized(x, gamma, beta, self.moving[2 * k : 2 * k + 2], training))
             x = tf.nn.max_pool2d(x, 2, 2, "VALID")
         return tf.nn.bias_add(tf.reduce_mean(x, [1, 2]) @ w, b)
 
-    def normalized(
-        self, x: tf.Tensor, gamma: tf.Variable, beta: tf.Variable, mean: tf.Variable, variance: tf.Variable, training: bool
-    ) -> tf.Tensor:
-        y, new_mean, new_variance = tf.compat.v1.nn.fused_batch_norm(
-            x, gamma, beta, mean, variance, epsilon=1e-3, is_training=training, exponential_avg_factor=0.01
+    def normalized(self, x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, moving: list, training: bool) -> tf.Tensor:
+        y, *moments = tf.compat.v1.nn.fused_batch_norm(
+            x, gamma, beta, *moving, epsilon=1e-3, is_training=training, exponential_avg_factor=0.01
         )
         if training:
-            mean.assign(new_mean)
-            variance.assign(new_variance)
+            for kept, now in zip(moving, moments, strict=True):
+                kept.assign(now)
         return y
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 class Program:
@@ -42,7 +42,7 @@ class Program:
         if not self.module.training:
             self.module.train()
         self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.module(x), y)
+        loss = functional.cross_entropy(self.module(x), y)
         loss.backward()
         self.optimizer.step()
         return loss.detach()

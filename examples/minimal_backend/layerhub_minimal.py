@@ -8,7 +8,7 @@ LAYERHUB_API = 1
 def load():
     import array_api_compat.numpy
 
-    from layerhub.backend import Backend
+    from layerhub.contract import Backend
 
     class MinimalBackend(Backend):
         name = "minimal"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import layerhub as lh
-from layerhub.backend import Backend
+from layerhub.contract import Backend
 from layerhub.errors import BackendError, KernelError, LayerHubError, UnknownNameError
 from layerhub.hookspecs import BackendEntry, hookimpl
 from layerhub.kernels import Call, Kernel, KernelSet

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from layerhub.backend import Backend
+from layerhub.contract import Backend
 from layerhub.errors import BackendError
 from layerhub.hookspecs import BackendEntry, hookimpl
 from layerhub.kernels import KernelSet

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from layerhub.backend import Backend
+from layerhub.contract import Backend
 from layerhub_numpy import arrays
 
 

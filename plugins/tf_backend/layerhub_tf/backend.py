@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from layerhub.backend import Backend
+from layerhub.contract import Backend
 from layerhub.execution import Program
 from layerhub_tf import namespace
 from layerhub_tf.executor import TensorflowExecutor

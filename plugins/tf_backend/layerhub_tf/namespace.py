@@ -232,17 +232,20 @@ def unslice(x: tf.Tensor, shape: tuple[int, ...], index: tuple[Any, ...]) -> tf.
 
 
 def random_bits(stream: Any, shape: tuple[Any, ...]) -> tf.Tensor:
-    """The portable stream by tensorflow's own Philox4x32-10: the same key, counter and order of words."""
+    return tf.cast(random_words(stream, shape), tf.int64)
+
+
+def random_words(stream: Any, shape: tuple[Any, ...]) -> tf.Tensor:
+    """The portable stream as uint32, by tensorflow's own Philox4x32-10: the same key, counter and order of words."""
     key = stream.key[0] | stream.key[1] << 32
-    counter = (stream.call << 32, tf.cast(stream.step, tf.uint64) + tf.constant(stream.part << 32, tf.uint64))
-    bits = tf.raw_ops.StatelessRandomUniformFullIntV2(
+    step = tf.cast(stream.step, tf.uint64) + tf.constant(stream.part << 32, tf.uint64)
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=shape,
         key=tf.constant([key], tf.uint64),
-        counter=tf.stack([tf.constant(counter[0], tf.uint64), counter[1]]),
+        counter=tf.stack([tf.constant(stream.call << 32, tf.uint64), step]),
         alg=PHILOX,
         dtype=tf.uint32,
     )
-    return tf.cast(bits, tf.int64)
 
 
 PHILOX = 1

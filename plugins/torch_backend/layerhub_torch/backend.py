@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from layerhub.backend import Backend
+from layerhub.contract import Backend
 from layerhub.errors import DTypeError
 from layerhub.execution import Program
 from layerhub_torch import namespace
@@ -56,7 +56,8 @@ class TorchBackend(Backend):
 
     def check_device(self, device: str | None) -> str:
         # Tensors say "cuda:0" of themselves, users say "cuda"; one name per device keeps variables from moving about.
-        return super().check_device(f"{device}:0" if device in ("cuda", "mps") else device)
+        full = f"{device}:0"
+        return super().check_device(full if full in self.devices() else device)
 
     # Variables
 

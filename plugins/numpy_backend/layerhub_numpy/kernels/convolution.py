@@ -23,18 +23,21 @@ from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, reach
 kernels = KernelSet()
 
 COLUMNS = 3 * CACHED
-"""How many elements are copied side by side for one tile, at least."""
+"""How many elements are copied side by side for one tile, where that makes PLACES places."""
+
+FEW = 4
+"""As many channels are few."""
 
 PLACES = 256
-"""How many places a tile has at least, however large the kernel, since each tile reads the whole kernel."""
+"""How many places a product should have: fewer, and it spends its time on reading the kernel."""
 
 
-def tiles(images: int, places: int, size: int) -> list[tuple[int, int, int, int]]:
-    """(first image, last, first row, last): tiles of some COLUMNS elements, where a row has ``size``."""
-    height = max(COLUMNS // max(size, 1), 1)
-    if height >= places:
-        return [(start, stop, 0, places) for start, stop in spans(0, images, height // max(places, 1))]
-    return [(image, image + 1, *rows) for image in range(images) for rows in spans(0, places, height)]
+def tiles(images: int, rows: int, columns: int, size: int) -> list[tuple[int, int, int, int]]:
+    """(first image, last, first row, last): tiles for which some COLUMNS elements are copied, ``size`` for a place."""
+    height = max(COLUMNS // size, PLACES) // columns or 1
+    if height >= rows:
+        return [(start, stop, 0, rows) for start, stop in spans(0, images, height // rows)]
+    return [(image, image + 1, *part) for image in range(images) for part in spans(0, rows, height)]
 
 
 def widened(weights: np.ndarray, count: int) -> np.ndarray:
@@ -62,11 +65,10 @@ def correlate(
     """The sum over each window of x, weighted by the kernel, into ``out``: (n, rows, columns, filters)."""
     if out.size == 0:
         return
-    product = by_rows if groups == 1 and saves_copies(kernel.shape, rows) else by_windows
     cells = math.prod(kernel.shape[:3])
-    # by_rows copies but one row of the window.
-    size = columns.places * (cells * groups if product is by_windows else cells // len(kernel))
-    jobs = tiles(len(x), rows.places, size)
+    lined = groups == 1 and saves_copies(kernel.shape, rows, columns)
+    product = by_rows if lined else by_windows
+    jobs = tiles(len(x), rows.places, columns.places, cells // len(kernel) if lined else cells * groups)
     bias = None if bias is None else widened(bias, columns.places)
 
     def run(start: int, stop: int) -> None:
@@ -102,15 +104,21 @@ def columns_of(seen: np.ndarray, groups: int) -> np.ndarray:
     shape = (groups, n * high * wide, kh * kw * c // groups)
     if groups == 1 and seen.flags.c_contiguous:
         return seen.reshape(shape)
+    if groups == 1 and c <= FEW:
+        # Along the places there is more to copy at once than along the channels; BLAS takes a matrix either way.
+        copy = scratch("columns", (kh, kw, c, n, high, wide), seen.dtype)
+        np.copyto(copy, seen.transpose(3, 4, 5, 0, 1, 2))
+        return copy.reshape(1, shape[2], shape[1]).swapaxes(1, 2)
     copy = scratch("columns", (groups, n, high, wide, kh, kw, c // groups), seen.dtype)
     np.copyto(copy, seen.reshape(n, high, wide, kh, kw, groups, c // groups).transpose(5, 0, 1, 2, 3, 4, 6))
     return copy.reshape(shape)
 
 
-def saves_copies(kernel: tuple[int, ...], rows: Axis) -> bool:
+def saves_copies(kernel: tuple[int, ...], rows: Axis, columns: Axis) -> bool:
     """Whether it is better to copy only the cells of one row of the window side by side, and add up its rows."""
     kh, kw, share, filters = kernel
-    return kh > 1 and rows.stride == 1 and kw * share >= 2 * filters
+    large = rows.places * columns.places >= PLACES
+    return kh > 1 and rows.stride == 1 and large and share > FEW and kw * share >= 2 * filters
 
 
 def by_rows(x, kernel, rows, columns, groups, y) -> None:
@@ -154,8 +162,9 @@ def kernel_gradient(
     shape = (kh, kw, c // groups, filters)
     if dy.size == 0:
         return np.zeros(shape, x.dtype)
-    product = gradient_by_windows
-    jobs = tiles(len(x), rows.places, columns.places * kh * kw * c)
+    lined = groups == 1 and saves_copies(shape, rows, columns)
+    product = gradient_by_rows if lined else gradient_by_windows
+    jobs = tiles(len(x), rows.places, columns.places, kw * c if lined else kh * kw * c)
 
     def run(start: int, stop: int) -> np.ndarray:
         total = np.zeros(shape, x.dtype)
@@ -166,7 +175,19 @@ def kernel_gradient(
     return sum(shares(run, len(jobs), dy.size * (kh * kw * c / groups / 16 + 1)))
 
 
+def gradient_by_rows(x, dy, rows, columns, groups, total) -> None:
+    """As ``by_rows``."""
+    kh, kw, c, filters = total.shape
+    lines = lines_of(x, rows, columns, (kh, kw))
+    product = scratch("product", (kw * c, filters), dy.dtype)
+    for line, gradient in zip(lines, dy.reshape(len(dy), -1, filters), strict=True):
+        for row in range(kh):
+            np.dot(line_seen(line, rows, row).T, gradient, out=product)
+            total[row] += product.reshape(kw, c, filters)
+
+
 def gradient_by_windows(x, dy, rows, columns, groups, total) -> None:
+    """As ``by_windows``."""
     kh, kw, share, filters = total.shape
     seen = columns_of(windows(x, rows, columns, (kh, kw)), groups)
     dy = dy.reshape(-1, groups, filters // groups)
@@ -190,7 +211,7 @@ def input_gradient(
     ):
         cells = kernel[tall, wide][::-1, ::-1]
         cells = cells.reshape(*cells.shape[:3], groups, filters // groups).transpose(0, 1, 4, 3, 2)
-        turned = cells.reshape(*cells.shape[:3], groups * share)
+        turned = np.ascontiguousarray(cells.reshape(*cells.shape[:3], groups * share))
         correlate(dy, turned, from_rows, from_columns, groups, None, dx[:, h, w])
     return dx
 
@@ -278,7 +299,7 @@ def each_channel(x, kernel, rows, columns, bias, out) -> None:
     if out.size == 0:
         return
     kh, kw, c = kernel.shape
-    jobs = tiles(len(x), rows.places, 6 * columns.places * c)
+    jobs = tiles(len(x), rows.places, columns.places, 6 * c)
     weights = {tap: widened(kernel[tap], columns.places) for tap in np.ndindex(kh, kw)}
 
     def run(start: int, stop: int) -> None:
@@ -300,7 +321,7 @@ def each_channel(x, kernel, rows, columns, bias, out) -> None:
 def each_channel_gradient(x, dy, window, rows, columns) -> np.ndarray:
     """The gradient of the kernel of ``each_channel``."""
     (kh, kw), c = window, x.shape[-1]
-    jobs = tiles(len(x), rows.places, 6 * columns.places * c) if dy.size else []
+    jobs = tiles(len(x), rows.places, columns.places, 6 * c) if dy.size else []
 
     def run(start: int, stop: int) -> np.ndarray:
         total = np.zeros((kh, kw, c), x.dtype)

@@ -1,5 +1,68 @@
-"""Todo."""
+"""Activations by single operations, where tf's mean the same, in gradients too.
+
+Not tf's elu, selu: their gradients come from the outputs, which have lost the digits of exp(x) for x well below 0.
+"""
+
+import tensorflow as tf
 
 from layerhub.kernels import KernelSet
 
 kernels = KernelSet()
+
+
+@kernels.register("relu", kind="activation", when=lambda a: not (a.negative_slope or a.threshold or a.max_value == 0))
+def relu(activation, x):
+    if activation.max_value is None:
+        return tf.nn.relu(x)
+    if activation.max_value == 6:
+        return tf.nn.relu6(x)
+    limit = tf.constant(activation.max_value, x.dtype)
+    return tf.where(x < limit, tf.nn.relu(x), limit)
+
+
+@kernels.register("relu6", kind="activation")
+def relu6(activation, x):
+    return tf.nn.relu6(x)
+
+
+# tf keeps the slope in float32.
+@kernels.register("leaky_relu", kind="activation", when=lambda activation, call: call.dtype == "float32")
+def leaky_relu(activation, x):
+    return tf.nn.leaky_relu(x, activation.negative_slope)
+
+
+@kernels.register("sigmoid", kind="activation")
+def sigmoid(activation, x):
+    return _sigmoid(x)
+
+
+@tf.custom_gradient
+def _sigmoid(x):
+    y = tf.sigmoid(x)
+    # tf takes y * (1 - y), of which no digit is right where y is close to 1.
+    return y, lambda g: g * y * tf.sigmoid(-x)
+
+
+@kernels.register("silu", kind="activation")
+def silu(activation, x):
+    return x * _sigmoid(x)
+
+
+@kernels.register("softmax", kind="activation")
+def softmax(activation, x):
+    return tf.nn.softmax(x, activation.axis)
+
+
+@kernels.register("log_softmax", kind="activation")
+def log_softmax(activation, x):
+    return tf.nn.log_softmax(x, activation.axis)
+
+
+@kernels.register("softplus", kind="activation")
+def softplus(activation, x):
+    return tf.nn.softplus(x)
+
+
+@kernels.register("softsign", kind="activation")
+def softsign(activation, x):
+    return tf.nn.softsign(x)
