@@ -30,7 +30,7 @@ def results(workload: str, kind: str, backend: str) -> dict[str, np.ndarray] | s
         path = Path(folder, "results.npz")
         answer = contender.answer()
         if "missing" not in answer:
-            answer = contender.ask(results=str(path))
+            answer = contender.ask(path=str(path))
         if "missing" in answer:
             return answer["missing"]
         with np.load(path) as found:

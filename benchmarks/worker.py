@@ -3,7 +3,7 @@
 Requests come as lines of JSON, and so go the answers:
 
     {"measure": "training", "count": 20}  ->  {"wall": seconds, "cpu": seconds}, for all 20 calls
-    {"results": "/a/file.npz"}            ->  {}, with what ``benchmarks.check`` compares in the file
+    {"path": "/a/file.npz"}               ->  {}, with what ``benchmarks.check`` compares in the file
     anything that fails                   ->  {"missing": "why"}
 """
 
@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,12 +46,9 @@ def results(contender: Contender, path: str) -> dict[str, Any]:
     return {}
 
 
-def attempt(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What a function gives, or why it gives nothing."""
-    try:
-        return function(*arguments)
-    except Exception as problem:
-        return {"missing": f"{type(problem).__name__}: {problem}"}
+def absence(problem: Exception) -> dict[str, Any]:
+    """The answer where there is none."""
+    return {"missing": f"{type(problem).__name__}: {problem}"}
 
 
 def main() -> None:
@@ -64,20 +60,18 @@ def main() -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
     workload, kind, backend = sys.argv[1:]
-    contender: Any = None
-
-    def make() -> dict[str, Any]:
-        nonlocal contender
+    try:
         contender = KINDS[kind](backend, WORKLOADS[workload])
-        return {"measures": contender.measures, "versions": contender.versions()}
-
-    say(attempt(make))
+    except Exception as problem:
+        say(absence(problem))
+        return
+    say({"measures": contender.measures, "versions": contender.versions()})
     for line in sys.stdin:
         request = json.loads(line)
-        if "results" in request:
-            say(attempt(results, contender, request["results"]))
-        else:
-            say(attempt(timed, contender, request["measure"], request["count"]))
+        try:
+            say(results(contender, **request) if "path" in request else timed(contender, **request))
+        except Exception as problem:
+            say(absence(problem))
 
 
 if __name__ == "__main__":

@@ -257,21 +257,34 @@ def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bo
 
 
 def between(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Node]:
-    """The nodes that lead from inputs to outputs, in the order in which they were made. Raises GraphError."""
+    """The nodes that lead from inputs to outputs: the farthest from the outputs first, as Keras has it.
+
+    Among equals, in the order in which a walk back from the outputs meets their layers; so the order follows from the
+    graph alone, not from the order in which it was made. Raises GraphError where an input is missing.
+    """
     known = {x.node for x in inputs}
-    seen: set[Node] = set()
-    stack = [y.node for y in outputs]
+    met: dict[Any, int] = {}
+    finished: dict[Node, None] = {}
+    stack = [(y.node, False) for y in reversed(outputs)]
     while stack:
-        node = stack.pop()
-        if node in seen or node in known:
-            continue
-        seen.add(node)
-        if not node.inputs:
-            raise GraphError(
-                f"the outputs depend on the input {node.layer.label!r}, which is not among the model's inputs"
-            )
-        stack.extend(x.node for x in (*node.inputs, *node.states))
-    return sorted(seen, key=lambda node: node.order)
+        node, done = stack.pop()
+        if done:
+            finished[node] = None
+        elif node not in finished and node not in known:
+            if not node.inputs:
+                raise GraphError(
+                    f"the outputs depend on the input {node.layer.label!r}, which is not among the model's inputs"
+                )
+            met.setdefault(node.layer, len(met))
+            stack.append((node, True))
+            stack.extend((x.node, False) for x in reversed((*node.inputs, *node.states)))
+    depth: dict[Node, int] = {}
+    deepest: dict[Any, int] = {}
+    for node in reversed(finished):
+        depth[node] = deepest[node.layer] = max(depth.get(node, 0), deepest.get(node.layer, 0))
+        for x in (*node.inputs, *node.states):
+            depth[x.node] = max(depth.get(x.node, 0), depth[node] + 1)
+    return sorted(finished, key=lambda node: (-depth[node], met[node.layer], node.order))
 
 
 def unique_layers(nodes: Sequence[Node]) -> list[Any]:

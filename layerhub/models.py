@@ -68,6 +68,8 @@ class Sequential(Trainable):
     def _rebuild(self) -> None:
         """Connect the layers anew; whatever they had of weights they keep."""
         if not self.inputs or not self._stack:
+            self.outputs = []
+            self._unbind()
             return
         x = self.inputs[0]
         for layer in self._stack:

@@ -10,7 +10,16 @@ import numpy as np
 
 from layerhub import scope, seeds
 from layerhub.data import as_array
-from layerhub.errors import BackendError, DataError, GraphError, ShapeError, StateError, UnknownNameError, suggest
+from layerhub.errors import (
+    BackendError,
+    DataError,
+    GraphError,
+    ParameterError,
+    ShapeError,
+    StateError,
+    UnknownNameError,
+    suggest,
+)
 from layerhub.execution import Executor, Program
 from layerhub.graph import (
     Input,
@@ -365,7 +374,10 @@ class Network:
             if entry["class_name"] == "InputLayer":
                 layer = layers[entry["name"]]
                 made[entry["name"], 0, 0] = Input(
-                    batch_shape=layer.full_shape, dtype=entry["config"].get("dtype"), name=entry["name"]
+                    batch_shape=layer.full_shape,
+                    dtype=entry["config"].get("dtype"),
+                    sparse=layer.sparse,
+                    name=entry["name"],
                 )
             waiting += [(entry["name"], number, call) for number, call in enumerate(entry["calls"])]
         while waiting:
@@ -434,20 +446,26 @@ def serialize_layer(layer: Any) -> dict[str, Any]:
     """A layer or a nested model as JSON can hold it."""
     if isinstance(layer, Network):
         return {"class_name": type(layer).__name__, "config": layer.get_config()}
+    if isinstance(layer, InputLayer):
+        dtype = nodes_of(layer)[0].outputs[0].dtype if nodes_of(layer) else layer.dtype
+        shape = {"batch_shape": list(layer.full_shape), "dtype": dtype, "sparse": layer.sparse}
+        return {"class_name": "InputLayer", "config": shape | {"name": layer.label}}
     written = serialize(layer)
     written["config"]["name"] = layer.label
-    if isinstance(layer, InputLayer):
-        written["config"]["dtype"] = nodes_of(layer)[0].outputs[0].dtype
     return written
 
 
 def deserialize_layer(entry: Mapping[str, Any]) -> Any:
     """The layer or nested model that a config describes."""
-    if "layers" in entry.get("config", {}):
-        return Network.kinds[entry["class_name"]].from_config(entry["config"])
-    config = dict(entry["config"])
-    if entry["class_name"] == "InputLayer" and config.get("batch_shape") is not None:
-        config = {k: v for k, v in config.items() if k in ("batch_shape", "sparse", "name")}
-    elif entry["class_name"] == "InputLayer":
-        config.pop("dtype", None)
+    if not isinstance(entry, Mapping) or "class_name" not in entry:
+        raise ParameterError(f"a layer's config is {{'class_name': …, 'config': …}}, not {entry!r}")
+    config = dict(entry.get("config", {}))
+    if "layers" in config:
+        if entry["class_name"] not in Network.kinds:
+            raise UnknownNameError(
+                f"no model is called {entry['class_name']!r}.{suggest(entry['class_name'], Network.kinds)}"
+            )
+        return Network.kinds[entry["class_name"]].from_config(config)
+    if entry["class_name"] == "InputLayer":
+        config = {k: v for k, v in config.items() if k in ("shape", "batch_shape", "batch_size", "sparse", "name")}
     return KINDS["layer"].find(entry["class_name"]).from_config(config)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from layerhub import autodiff, config
 from layerhub.errors import DTypeError, MaskDroppedWarning
@@ -19,6 +20,9 @@ from layerhub.registry import Registry
 from layerhub.spec.axes import Shape
 from layerhub.spec.layer import Layer, Result, Weight, WeightSpec
 from layerhub.stream import Stream
+
+# Layers of which it was said that a mask ends there; once is enough.
+_warned: WeakSet[Layer] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,7 @@ class Planner:
         return self._emit(rule.value, (layer, "xp", tuple(inputs), masks), (), "bool", source=layer.label)
 
     def _warn_of_dropped(self, layer: Layer, inputs: Sequence[Value]) -> None:
-        if not layer.mask_rule.drops or "mask" in layer.extras:
+        if not layer.mask_rule.drops or "mask" in layer.extras or layer in _warned:
             return
         for x in inputs:
             if x.mask is not None:
@@ -292,6 +296,7 @@ class Planner:
                 if config.strict_masks():
                     raise DTypeError(text)
                 warnings.warn(text, MaskDroppedWarning, stacklevel=2)
+                _warned.add(layer)
 
     def plan(self, outputs: Sequence[Value]) -> Plan:
         """The finished plan."""

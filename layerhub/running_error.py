@@ -482,7 +482,7 @@ def accepted(got: Any, reference: Any, error: Any, share: float = 1.25) -> Seque
 
     Infinities and NaN of the reference must be met exactly. Returns (right, undecided), bool arrays.
     """
-    got, reference = np.asarray(got, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    got, reference, error = (np.asarray(x, dtype=np.float64) for x in (got, reference, error))
     with np.errstate(all="ignore"):
         undecided = np.isnan(error) & np.isfinite(reference)
         near = np.abs(got - reference) <= share * error

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,11 +72,7 @@ class Trainable(Network):
         by_output = {term.output: term.loss for term in terms}
         plain = self._metric_terms(metrics, False, by_output)
         taken = {term.name for term in plain}
-        figures = [
-            replace(term, name=f"weighted_{term.name}") if term.name in taken else term
-            for term in self._metric_terms(weighted, True, by_output)
-        ]
-        return terms, plain + figures
+        return terms, plain + self._metric_terms(weighted, True, by_output, taken)
 
     def _by_output(self, given: Any, what: str) -> list[Any]:
         """One entry for each output, from one, a list or a dict."""
@@ -102,7 +97,9 @@ class Trainable(Network):
                 found.append(LossTerm(i, loss, 1.0 if share is None else float(share)))
         return found
 
-    def _metric_terms(self, given: Any, weighted: bool, by_output: Mapping[int, Loss]) -> list[MetricTerm]:
+    def _metric_terms(
+        self, given: Any, weighted: bool, by_output: Mapping[int, Loss], taken: Collection[str] = ()
+    ) -> list[MetricTerm]:
         if given is None:
             return []
         several = len(self.outputs) > 1
@@ -115,9 +112,10 @@ class Trainable(Network):
                     made = metrics.get(self._accuracy(i, by_output.get(i)))
                 else:
                     made = FunctionMetric(metric) if _is_function(metric) else _accepted(metrics, metric, "metrics")
-                found.append(
-                    MetricTerm(i, made, prefix + (metric if isinstance(metric, str) else made.label), weighted)
-                )
+                name = metric if isinstance(metric, str) else made.label
+                if prefix + name in taken:
+                    name = f"weighted_{name}"
+                found.append(MetricTerm(i, made, prefix + name, weighted))
         return found
 
     def _accuracy(self, output: int, loss: Loss | None) -> str:

@@ -295,9 +295,11 @@ def test_a_bad_batch_in_the_middle_of_a_stream_is_told():
         ({"class_weight": [1, 2, 3]}, ["class_weight"]),
         ({"callbacks": [3]}, ["callback", "3"]),
     ],
-    ids=lambda value: str({k: np.shape(v) if hasattr(v, "shape") else v for k, v in value.items()})[:60]
-    if isinstance(value, dict)
-    else "",
+    ids=lambda value: (
+        str({k: np.shape(v) if hasattr(v, "shape") else v for k, v in value.items()})[:60]
+        if isinstance(value, dict)
+        else ""
+    ),
 )
 def test_a_fit_that_cannot_be_meant_is_refused_before_anything_is_trained(options, words):
     model = classifier()

@@ -165,7 +165,7 @@ def test_a_layer_called_on_a_tensorflow_tensor_is_differentiable_there():
 def test_a_native_torch_module_trains_in_a_plain_torch_loop():
     torch = pytest.importorskip("torch")
     model = classifier("torch", dtype="float32")
-    module = model.native
+    module = model.native.train()
     assert isinstance(module, torch.nn.Module) and len(list(module.parameters())) == 6
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     before = model.get_weights()

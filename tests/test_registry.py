@@ -96,7 +96,6 @@ def test_the_functions_of_the_package_stay_functions_when_modules_of_their_names
     import layerhub.contract
     import layerhub.registry  # noqa: F401
 
-    assert lh.registry() is installed()
     with lh.backend("numpy"):
         assert set(lh.backends()) >= {"numpy"}
 

@@ -139,6 +139,8 @@ def serialize(spec: Spec | None) -> Any:
 class Spec:
     """Something declared by its parameters alone.
 
+    keras_only: parameters that Keras writes into configs and that mean nothing here, with the value that is accepted.
+
     A class body declares parameters as annotated attributes, in the order of the constructor's arguments; a base
     class's parameters come first. A class made with ``abstract=True`` is a family: it is not meant to be constructed.
     """
@@ -147,6 +149,7 @@ class Spec:
     parameters: ClassVar[dict[str, Parameter]] = {}
     definitions: ClassVar[dict[str, Definition]] = {}
     aliases: ClassVar[tuple[str, ...]] = ()
+    keras_only: ClassVar[Mapping[str, Any]] = {}
     abstract: ClassVar[bool] = True
     _own_parameters: ClassVar[dict[str, Parameter]] = {}
     mutable: ClassVar[tuple[str, ...]] = ()
@@ -261,7 +264,12 @@ class Spec:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The spec that a config describes. Keys that Keras adds for its own bookkeeping are ignored."""
-        return cls(**{name: value for name, value in config.items() if name not in KERAS_BOOKKEEPING})
+        given = {}
+        for name, value in config.items():
+            elsewhere = name in cls.keras_only and value == cls.keras_only[name]
+            if name not in KERAS_BOOKKEEPING and not elsewhere:
+                given[name] = value
+        return cls(**given)
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some parameters changed."""

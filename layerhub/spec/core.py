@@ -22,6 +22,8 @@ from layerhub.spec.regularizers import RegularizerLike
 class Dense(Activated):
     """A linear map of the last axis: activation(x @ kernel + bias)."""
 
+    keras_only = {"quantization_config": None, "lora_rank": None}
+
     units: Size
     activation: ActivationLike = "linear"
     use_bias: bool = True
@@ -153,6 +155,8 @@ class Embedding(Layer):
     input_dim: how many ids there are; ids are ints in [0, input_dim).
     mask_zero: id 0 means "nothing here" and is masked; its row is trained all the same.
     """
+
+    keras_only = {"quantization_config": None, "lora_rank": None}
 
     input_dim: Size
     output_dim: Size

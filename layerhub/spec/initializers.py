@@ -26,6 +26,7 @@ class Initializer(ValueSpec, abstract=True):
     """A rule for the first values of a weight. Values are float64; the caller rounds them."""
 
     kind = initializers
+    keras_only = {"input_axes": None, "output_axes": None}
     seed: int | None = keyword(default=None, kw_only=True)
 
     def define(self, xp: Any, shape: tuple[int, ...], bits: Bits) -> Any:

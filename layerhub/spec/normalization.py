@@ -28,6 +28,8 @@ class BatchNormalization(Layer):
     Source: Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
 
+    keras_only = {"synchronized": False, "renorm": False, "renorm_clipping": None, "renorm_momentum": 0.99}
+
     axis: int = -1
     momentum: Share = 0.99
     epsilon: Positive = 1e-3

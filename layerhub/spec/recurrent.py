@@ -107,6 +107,7 @@ class LSTM(Recurrent):
     """
 
     states = 2
+    keras_only = {"stateful": False}
 
     units: Size
     activation: ActivationLike = "tanh"

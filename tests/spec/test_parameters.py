@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import layerhub as lh
-from layerhub.errors import ParameterError, UnknownNameError
+from layerhub.errors import LayerHubError, ParameterError, UnknownNameError
 from layerhub.spec import KINDS
 from layerhub.spec.base import REQUIRED, Spec, serialize
 from layerhub.spec.domains import Domain
@@ -74,7 +74,7 @@ def test_every_valid_value_of_every_parameter_is_taken_and_survives_a_configurat
     if name == "groups":
         others["filters"] = 30  # which all of them divide
     made = spec(**(others | {name: value}))
-    again = spec.from_config(json.loads(json.dumps(made.get_config(), default=lambda f: None))) if _plain(spec) else made
+    again = spec.from_config(json.loads(json.dumps(made.get_config()))) if _plain(spec) else made
     assert getattr(again, name) == getattr(made, name)
     assert spec.parameters[name].domain.accept(getattr(made, name), made) == getattr(made, name)
 
@@ -126,7 +126,10 @@ def test_every_default_belongs_to_its_domain_or_means_off(spec):
         (lambda: lh.layers.LSTM(3, implementation=3), "LSTM: implementation must be one of 1, 2, not 3"),
         (lambda: lh.layers.Bidirectional(3), "Bidirectional: layer must be a recurrent layer, such as LSTM(8), not 3"),
         (lambda: lh.optimizers.Adam(-1.0), "Adam: learning_rate must be a number, 0 or more, not -1.0"),
-        (lambda: lh.layers.Reshape("ab"), "Reshape: target_shape must be a tuple of ints (None where unknown), not 'ab'"),
+        (
+            lambda: lh.layers.Reshape("ab"),
+            "Reshape: target_shape must be a tuple of ints (None where unknown), not 'ab'",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_in_one_sentence(make, said):
@@ -192,7 +195,7 @@ def test_positional_arguments_follow_the_declared_order():
 
 
 def test_too_many_positional_arguments_are_told_with_those_there_are():
-    with pytest.raises(ParameterError, match=r"Flatten takes at most 1 positional arguments \(data_format\), 2 were given"):
+    with pytest.raises(ParameterError, match=r"Flatten takes at most 1 positional arguments \(data_format\), 2 were"):
         lh.layers.Flatten("channels_last", "name")
 
 
@@ -212,10 +215,11 @@ def test_a_missing_parameter_is_told_with_what_it_must_be(spec):
         rest = {k: v for k, v in minimal(spec).items() if k != name}
         with pytest.raises(ParameterError) as caught:
             spec(**rest)
-        assert f"{spec.__name__}: {name} is missing; it must be {spec.parameters[name].domain.text}" in str(caught.value)
+        domain = spec.parameters[name].domain
+        assert f"{spec.__name__}: {name} is missing; it must be {domain.text}" in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", [s for s in specs("layer")], ids=identify)
+@pytest.mark.parametrize("spec", specs("layer"), ids=identify)
 def test_a_layer_is_fixed_once_made_but_for_its_name_and_whether_it_trains(spec):
     layer = spec(**minimal(spec))
     for name in layer.parameters:
@@ -291,7 +295,7 @@ def test_a_configuration_holds_every_parameter(spec):
 def test_keras_bookkeeping_is_ignored():
     config = {
         "name": "d", "trainable": False, "units": 3, "batch_input_shape": [None, 4], "registered_name": None,
-        "dtype": {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float64"}, "registered_name": None},
+        "dtype": {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float64"}},
         "kernel_initializer": {
             "module": "keras.initializers", "class_name": "HeNormal", "config": {"seed": 3}, "registered_name": None,
         },
@@ -312,7 +316,7 @@ def test_an_unknown_key_of_a_configuration_is_not_ignored():
 
 def test_a_configuration_without_a_class_is_refused():
     for wrong in ({"config": {}}, 3, ["Dense"]):
-        with pytest.raises((ParameterError, TypeError)):
+        with pytest.raises(LayerHubError):
             lh.layers.deserialize(wrong)
 
 
@@ -371,10 +375,11 @@ def test_a_wrong_process_wide_default_is_refused_with_the_right_ones(name, wrong
 def test_a_layer_whose_definition_does_not_take_what_it_declares_is_refused():
     from layerhub.spec.layer import In, Out
 
+    def define(self, xp, y):
+        return y
+
     with pytest.raises(ParameterError, match=r"Wrong: define takes \('y',\), but the class declares \('x',\)"):
-        type(
-            "Wrong", (Layer,), {"x": In("..."), "y": Out("..."), "mask": None, "define": lambda self, xp, y: y}
-        )  # fmt: skip
+        type("Wrong", (Layer,), {"x": In("..."), "y": Out("..."), "mask": None, "define": define})
 
 
 def test_a_layer_that_states_no_mask_rule_is_refused():

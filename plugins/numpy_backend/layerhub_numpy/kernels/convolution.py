@@ -18,7 +18,7 @@ import numpy as np
 from layerhub.kernels import KernelSet
 from layerhub_numpy.gradients import OnDemand, absent
 from layerhub_numpy.tiles import CACHED, column_sums, scratch, shares, spans
-from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, reach, windows
+from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, windows
 
 kernels = KernelSet()
 
@@ -205,7 +205,7 @@ def input_gradient(
     """The gradient of the input: for each class of indices that the same cells see, a convolution of its own."""
     (kh, kw, share, filters), (_, height, width, _) = kernel.shape, shape
     covered = rows.stride <= kh and columns.stride <= kw
-    dx = np.empty(shape, dy.dtype) if covered else np.zeros(shape, dy.dtype)
+    dx = (np.empty if covered else np.zeros)(shape, dy.dtype)
     for (h, tall, from_rows), (w, wide, from_columns) in itertools.product(
         residues(rows, kh, height), residues(columns, kw, width)
     ):
@@ -256,12 +256,17 @@ def conv2d_vjp(layer, saved, cotangents):
     )
 
 
-@kernels.register("DepthwiseConv2D")
+def strides_or_dilates(layer) -> bool:
+    """Not both along one axis: the gradient of that is left to the definition."""
+    return all(1 in steps for steps in zip(layer.strides, layer.dilation_rate, strict=True))
+
+
+@kernels.register("DepthwiseConv2D", when=strides_or_dilates)
 def depthwise_conv2d(layer, x, kernel, bias):
     x = channels_last(layer, x)
     rows, columns = axes_of(layer, x)
     y = np.empty((len(x), rows.places, columns.places, kernel.shape[2] * kernel.shape[3]), x.dtype)
-    each_channel(repeated(layer, x), flat_kernel(kernel), rows, columns, bias, y)
+    correlate_channels(repeated(layer, x), flat_kernel(kernel), rows, columns, bias, y)
     return declared(layer, y)
 
 
@@ -272,14 +277,14 @@ def depthwise_conv2d_vjp(layer, saved, cotangents):
     rows, columns = axes_of(layer, x)
 
     def of_input() -> np.ndarray:
-        dx = each_channel_input_gradient(x, dy, flat_kernel(kernel), rows, columns)
+        dx = channels_input_gradient(x.shape, dy, flat_kernel(kernel), rows, columns)
         if layer.depth_multiplier > 1:
             dx = dx.reshape(*x.shape, layer.depth_multiplier).sum(axis=-1)
         return declared(layer, dx)
 
     return OnDemand(
         of_input,
-        lambda: each_channel_gradient(repeated(layer, x), dy, layer.window, rows, columns).reshape(kernel.shape),
+        lambda: channels_kernel_gradient(repeated(layer, x), dy, layer.window, rows, columns).reshape(kernel.shape),
         absent if bias is None else lambda: column_sums(dy.reshape(-1, dy.shape[-1])),
     )
 
@@ -294,66 +299,70 @@ def flat_kernel(kernel: np.ndarray) -> np.ndarray:
     return kernel.reshape(*kernel.shape[:2], -1)
 
 
-def each_channel(x, kernel, rows, columns, bias, out) -> None:
-    """Each channel of x under its own kernel: (*window, c); into ``out``: (n, rows, columns, c)."""
+# Each channel by itself. Products are added up in one pass by einsum, whose inner loop goes along the channels; without
+# a stride it goes along all channels of a row, for which the kernel is written out.
+
+
+def correlate_channels(x, kernel, rows, columns, bias, out) -> None:
+    """The sum over each window of x, weighted by its channel's kernel, (*window, c), into (n, rows, columns, c)."""
     if out.size == 0:
         return
     kh, kw, c = kernel.shape
-    jobs = tiles(len(x), rows.places, columns.places, 6 * c)
-    weights = {tap: widened(kernel[tap], columns.places) for tap in np.ndindex(kh, kw)}
+    jobs = tiles(len(x), rows.places, columns.places, 2 * c)
+    along = columns.stride == 1 and out.flags.c_contiguous
+    if along:
+        kernel = np.tile(kernel, columns.places)
 
     def run(start: int, stop: int) -> None:
         for first, last, top, low in jobs[start:stop]:
             seen = windows(x[first:last], rows.part(top, low), columns, (kh, kw))
             y = out[first:last, top:low]
-            product = scratch("product", y.shape, y.dtype)
-            for tap, weight in weights.items():
-                weight = weight.reshape(-1, c)
-                np.multiply(seen[:, :, :, *tap], weight, out=y if tap == (0, 0) else product)
-                if tap != (0, 0):
-                    y += product
+            if along:
+                np.einsum("trijx,ijx->trx", whole_rows(seen), kernel, out=y.reshape(*y.shape[:2], -1))
+            else:
+                np.einsum("trwijc,ijc->trwc", seen, kernel, out=y)
             if bias is not None:
                 y += bias
 
     shares(run, len(jobs), out.size * kh * kw)
 
 
-def each_channel_gradient(x, dy, window, rows, columns) -> np.ndarray:
-    """The gradient of the kernel of ``each_channel``."""
-    (kh, kw), c = window, x.shape[-1]
-    jobs = tiles(len(x), rows.places, columns.places, 6 * c) if dy.size else []
+def whole_rows(seen: np.ndarray) -> np.ndarray:
+    """What windows see, with columns and channels as one axis, the last: (n, rows, *window, columns * c); a view."""
+    seen = seen.transpose(0, 1, 3, 4, 2, 5)
+    return seen.reshape(*seen.shape[:4], -1)
+
+
+def channels_kernel_gradient(x, dy, window, rows, columns) -> np.ndarray:
+    """The gradient of the kernel of ``correlate_channels``."""
+    c = x.shape[-1]
+    shape = (*window, columns.places * c) if columns.stride == 1 else (*window, c)
+    jobs = tiles(len(x), rows.places, columns.places, 2 * c) if dy.size else []
 
     def run(start: int, stop: int) -> np.ndarray:
-        total = np.zeros((kh, kw, c), x.dtype)
+        total = np.zeros(shape, x.dtype)
+        product = scratch("product", shape, x.dtype)
         for first, last, top, low in jobs[start:stop]:
             seen = windows(x[first:last], rows.part(top, low), columns, window)
             gradient = dy[first:last, top:low]
-            product = scratch("product", gradient.shape, gradient.dtype)
-            for tap in np.ndindex(kh, kw):
-                np.multiply(seen[:, :, :, *tap], gradient, out=product)
-                total[tap] += column_sums(product.reshape(-1, c))
+            if columns.stride == 1:
+                gradient = gradient.reshape(*gradient.shape[:2], -1)
+                total += np.einsum("trijx,trx->ijx", whole_rows(seen), gradient, out=product)
+            else:
+                total += np.einsum("trwijc,trwc->ijc", seen, gradient, out=product)
         return total
 
-    return sum(shares(run, len(jobs), dy.size * kh * kw))
+    return sum(shares(run, len(jobs), dy.size * len(shape))).reshape(*window, -1, c).sum(axis=2)
 
 
-def each_channel_input_gradient(x, dy, kernel, rows, columns) -> np.ndarray:
-    """The gradient of the input of ``each_channel``, channels still repeated."""
+def channels_input_gradient(shape, dy, kernel, rows, columns) -> np.ndarray:
+    """The gradient of the input of ``correlate_channels``, channels still repeated."""
+    n, height, width, _ = shape
     kh, kw, c = kernel.shape
-    dx = np.zeros((*x.shape[:3], c), dy.dtype)
-    if rows.stride == columns.stride == 1:
-        (_, _, from_rows), (_, _, from_columns) = *residues(rows, kh, x.shape[1]), *residues(columns, kw, x.shape[2])
-        each_channel(dy, kernel[::-1, ::-1], from_rows, from_columns, None, dx)
-        return dx
-
-    tall, wide = list(reach(rows, kh, x.shape[1])), list(reach(columns, kw, x.shape[2]))
-
-    def run(start: int, stop: int) -> None:
-        for image in range(start, stop):
-            # The last cell first, as in the reverse of the sum that the definition is.
-            for i, j in reversed(list(np.ndindex(kh, kw))):
-                (h, seen_h), (w, seen_w) = tall[i], wide[j]
-                dx[image, seen_h, seen_w] += dy[image, h, w] * kernel[i, j]
-
-    shares(run, len(x), dy.size * kh * kw)
+    covered = rows.stride <= kh and columns.stride <= kw
+    dx = (np.empty if covered else np.zeros)((n, height, width, c), dy.dtype)
+    for (h, tall, from_rows), (w, wide, from_columns) in itertools.product(
+        residues(rows, kh, height), residues(columns, kw, width)
+    ):
+        correlate_channels(dy, kernel[tall, wide][::-1, ::-1], from_rows, from_columns, None, dx[:, h, w])
     return dx

@@ -8,6 +8,7 @@ import numpy as np
 
 from layerhub.kernels import KernelSet
 from layerhub.spec import Result
+from layerhub_numpy.arrays import axis_back, axis_last
 from layerhub_numpy.tiles import CACHED, column_sums, scratch, shares, spans
 
 kernels = KernelSet()
@@ -28,27 +29,28 @@ class Channels(NamedTuple):
         channels = x.shape[layer.axis]
         places = x.size // channels if channels else 0
         # The largest power of two that divides the number of places, as far as rows stay short enough.
-        repeat = places & -places
-        while repeat > 1 and repeat * channels > 2048:
+        repeat = 1 if x.size <= channels * 64 else places & -places
+        while repeat * channels > 2048 and repeat > 1:
             repeat //= 2
         return cls(layer.axis, channels, max(repeat, 1))
 
     def rows(self, x: np.ndarray) -> np.ndarray:
         """The matrix: a view where the channels lie last in memory, also under another order of axes."""
-        x = np.moveaxis(x, self.axis, -1)
-        return x.reshape(-1 if x.size else 0, self.channels * self.repeat)
+        length = self.channels * self.repeat
+        return axis_last(x, self.axis).reshape(x.size // length if length else 0, length)
 
     def back(self, rows: np.ndarray, like: np.ndarray) -> np.ndarray:
         """The array whose rows these are."""
-        return np.moveaxis(rows.reshape(np.moveaxis(like, self.axis, -1).shape), -1, self.axis)
+        return axis_back(rows.reshape(axis_last(like, self.axis).shape), self.axis)
 
     def wide(self, vector: np.ndarray) -> np.ndarray:
         """A value for each channel as a row."""
-        return np.tile(vector, self.repeat)
+        return vector if self.repeat == 1 else np.tile(vector, self.repeat)
 
     def total(self, sums: list[np.ndarray]) -> np.ndarray:
         """From sums over rows, by share of the work, the sum for each channel."""
-        return sum(sums).reshape(self.repeat, self.channels).sum(axis=0)
+        whole = sums[0] if len(sums) == 1 else sum(sums)
+        return whole if self.repeat == 1 else whole.reshape(self.repeat, self.channels).sum(axis=0)
 
 
 def by_blocks(function, rows: np.ndarray, passes: int) -> list:
@@ -56,6 +58,8 @@ def by_blocks(function, rows: np.ndarray, passes: int) -> list:
 
     Returns, by share of the work, the sums of what it returns.
     """
+    if 0 < rows.size <= CACHED // 2:
+        return [function(0, len(rows), scratch("block", rows.shape, rows.dtype))]
 
     def run(start: int, stop: int):
         total = 0

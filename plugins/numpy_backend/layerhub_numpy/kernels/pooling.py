@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from layerhub.kernels import KernelSet
-from layerhub_numpy.tiles import scratch, shares
+from layerhub_numpy.tiles import CACHED, scratch, shares, spans
 from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, reach
 
 kernels = KernelSet()
@@ -16,30 +18,49 @@ kernels = KernelSet()
 def pooled(layer, combine: Callable, empty: float, x: np.ndarray) -> np.ndarray:
     """``combine`` over each window of channels-last images; ``empty`` combined with a value is that value."""
     rows, columns = axes_of(layer, x)
-    (kh, kw), (n, _, _, c) = layer.window, x.shape
+    (kh, kw), (n, height, width, c) = layer.window, x.shape
     y = np.empty((n, rows.places, columns.places, c), x.dtype)
+    high, wide = list(reach(rows, kh, height)), list(reach(columns, kw, width))
+    apart = are_apart(layer)
 
     def run(start: int, stop: int) -> None:
-        for image in range(start, stop):
-            # Along a row there are longer inner loops, so the rows are combined while there is most to do.
-            lines = scratch("lines", (rows.places, *x.shape[2:]), x.dtype)
-            combine_along(combine, empty, x[image], rows, kh, lines)
-            combine_along(combine, empty, lines.swapaxes(0, 1), columns, kw, y[image].swapaxes(0, 1))
+        for first, last in blocks(start, stop, x):
+            if apart:
+                combined(combine, empty, x[first:last], high, wide, y[first:last])
+                continue
+            # What windows share is combined once: first the cells of a column, then the columns.
+            lines = scratch("lines", (last - first, rows.places, width, c), x.dtype)
+            combined(combine, empty, x[first:last], high, WHOLE, lines)
+            combined(combine, empty, lines, WHOLE, wide, y[first:last])
 
     shares(run, n, x.size * 2)
     return y
 
 
-def combine_along(combine: Callable, empty: float, x: np.ndarray, axis: Axis, cells: int, out: np.ndarray) -> None:
-    """``combine`` over windows along the first axis of x."""
-    padded = axis.start < 0 or axis.start + axis.span(cells) > len(x)
-    if padded:
+WHOLE = [(slice(None), slice(None))]
+"""A window of one cell that sees everything at its own place."""
+
+
+def are_apart(layer) -> bool:
+    """Whether no two windows share a cell."""
+    return all(stride >= size for stride, size in zip(layer.strides, layer.window, strict=True))
+
+
+def blocks(start: int, stop: int, x: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Images in blocks that fit the cache."""
+    return spans(start, stop, CACHED // max(x[:1].size, 1))
+
+
+def combined(combine: Callable, empty: float, x: np.ndarray, high: list, wide: list, out: np.ndarray) -> None:
+    """``combine`` over the cells of each window, into ``out``. high, wide: (places, what they see) for each cell."""
+    views = [(out[:, h, w], x[:, tall, broad]) for (h, tall), (w, broad) in itertools.product(high, wide)]
+    if len(views) > 1 and views[0][0].shape == views[1][0].shape == out.shape:
+        combine(views[0][1], views[1][1], out=out)
+        views = views[2:]
+    else:
         out[...] = empty
-    for cell, (places, seen) in enumerate(reach(axis, cells, len(x))):
-        if cell == 0 and not padded:
-            np.copyto(out, x[seen])
-        else:
-            combine(out[places], x[seen], out=out[places])
+    for places, seen in views:
+        combine(places, seen, out=places)
 
 
 @kernels.register("MaxPooling2D")
@@ -52,22 +73,31 @@ def max_pooling2d_vjp(layer, saved, cotangents):
     (x,), y = saved
     x, y, dy = (channels_last(layer, array) for array in (x, y, cotangents[0]))
     rows, columns = axes_of(layer, x)
+    cells = list(
+        itertools.product(reach(rows, layer.window[0], x.shape[1]), reach(columns, layer.window[1], x.shape[2]))
+    )
+    apart = are_apart(layer)
     dx = np.zeros(x.shape, x.dtype)
 
     def run(start: int, stop: int) -> None:
-        for image in range(start, stop):
-            first_maximum(x[image], y[image], dy[image], dx[image])
+        for first, last in blocks(start, stop, x):
+            first_maximum(x[first:last], y[first:last], dy[first:last], dx[first:last])
 
     def first_maximum(x, y, dy, dx) -> None:
         free = np.ones(y.shape, bool)
-        for h, seen_h in reach(rows, layer.window[0], len(x)):
-            for w, seen_w in reach(columns, layer.window[1], x.shape[1]):
-                seen, open_ = x[seen_h, seen_w], free[h, w]
+        nan = np.isnan(y.max())
+        for (h, high), (w, wide) in cells:
+            seen, open_ = x[:, high, wide], free[:, h, w]
+            won = seen == y[:, h, w]
+            if nan:
                 # Where a maximum is NaN, it is the first NaN that won.
-                won = (seen == y[h, w]) | (seen != seen)
-                won &= open_
-                open_ ^= won
-                dx[seen_h, seen_w] += dy[h, w] * won
+                won |= np.isnan(seen)
+            won &= open_
+            open_ ^= won
+            if apart:
+                np.multiply(dy[:, h, w], won, out=dx[:, high, wide])
+            else:
+                dx[:, high, wide] += dy[:, h, w] * won
 
     shares(run, len(x), x.size * 4)
     return (declared(layer, dx),)
@@ -81,8 +111,10 @@ def real_cells(axis: Axis, cells: int, size: int) -> np.ndarray:
     return count
 
 
-def cells_of(layer, x: np.ndarray) -> np.ndarray:
-    """How many cells of each window are not padding: (rows, columns, 1)."""
+def cells_of(layer, x: np.ndarray) -> np.ndarray | int:
+    """How many cells of each window are not padding: (rows, columns, 1), or a number where it is the same for all."""
+    if layer.padding == "valid":
+        return math.prod(layer.window)
     counts = [
         real_cells(axis, k, size) for axis, k, size in zip(axes_of(layer, x), layer.window, x.shape[1:3], strict=True)
     ]
@@ -106,13 +138,13 @@ def average_pooling2d_vjp(layer, saved, cotangents):
     dx = np.zeros(x.shape, x.dtype)
 
     def run(start: int, stop: int) -> None:
-        for image in range(start, stop):
-            lines = scratch("lines", (rows.places, *x.shape[2:]), x.dtype)
+        for first, last in blocks(start, stop, x):
+            lines = scratch("lines", (last - first, rows.places, *x.shape[2:]), x.dtype)
             lines[...] = 0
-            for w, seen in reach(columns, layer.window[1], x.shape[2]):
-                lines[:, seen] += dy[image, :, w]
-            for h, seen in reach(rows, layer.window[0], x.shape[1]):
-                dx[image, seen] += lines[h]
+            for places, indices in reach(columns, layer.window[1], x.shape[2]):
+                lines[:, :, indices] += dy[first:last, :, places]
+            for places, indices in reach(rows, layer.window[0], x.shape[1]):
+                dx[first:last, indices] += lines[:, places]
 
     shares(run, len(x), x.size * 4)
     return (declared(layer, dx),)

@@ -12,6 +12,8 @@ kernels = KernelSet()
 
 @kernels.register("Conv2D")
 def conv2d(layer, x, kernel, bias):
+    if x.shape[0] == 0:
+        return layer.define(xp, x, kernel, bias)  # with oneDNN an empty batch comes back with the input's shape
     x = layer.channels_last(xp, x)
     if layer.groups > 1 and not grouped_gradients(x.dtype):
         parts = zip(tf.split(x, layer.groups, axis=-1), tf.split(kernel, layer.groups, axis=-1), strict=True)
@@ -23,11 +25,7 @@ def conv2d(layer, x, kernel, bias):
 
 def _correlated(layer, x, kernel):
     # tf.nn.conv2d has no gradient for dilations on every CPU; tf.nn.convolution rearranges the input for it.
-    y = tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
-    if x.shape[0] == 0:
-        # With oneDNN an empty batch comes back with the input's channels.
-        y = tf.reshape(y, (0, *layer.lookup("places", {"space": x.shape[1:-1]}), kernel.shape[-1]))
-    return y
+    return tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
 
 
 @cache
@@ -45,6 +43,8 @@ def grouped_gradients(dtype):
 
 @kernels.register("DepthwiseConv2D")
 def depthwise_conv2d(layer, x, kernel, bias):
+    if x.shape[0] == 0:
+        return layer.define(xp, x, kernel, bias)
     x = layer.channels_last(xp, x)
     down, across = layer.strides
     # tf wants equal strides, and none with dilation (with both, 2.21 gives a wrong shape); so else every window is
@@ -56,6 +56,4 @@ def depthwise_conv2d(layer, x, kernel, bias):
         x = layer.padded(xp, x)
         y = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID", dilations=layer.dilation_rate)
         y = y[:, ::down, ::across]
-    if x.shape[0] == 0:
-        y = tf.reshape(y, (0, *y.shape[1:-1], kernel.shape[-2] * kernel.shape[-1]))
     return layer.as_declared(xp, y if bias is None else tf.nn.bias_add(y, bias))

@@ -1,5 +1,180 @@
-"""Todo."""
+"""Recurrent layers.
+
+Not tf.raw_ops.BlockLSTMV2: its gradients are wrong on CPU (2.21), and for wide layers it is slower.
+"""
+
+import tensorflow as tf
 
 from layerhub.kernels import KernelSet
+from layerhub.spec.activations import sigmoid, tanh
+from layerhub.spec.layer import Result
+from layerhub_tf import namespace as xp
 
 kernels = KernelSet()
+
+
+def _served(layer, call):
+    if layer.activation != tanh() or layer.recurrent_activation != sigmoid():
+        return False
+    # Other inputs for each gate, or dropped states, are left to the definition.
+    return not call.training or not layer.recurrent_dropout and (layer.implementation == 2 or not layer.dropout)
+
+
+@kernels.register("LSTM", when=_served)
+def lstm(layer, x, kernel, recurrent_kernel, bias, training, mask, initial_state, rng):
+    if x.shape[1] == 0:
+        return layer.define(xp, x, kernel, recurrent_kernel, bias, training, mask, initial_state, rng)
+    if layer.go_backwards:
+        x = tf.reverse(x, (1,))
+        mask = None if mask is None else tf.reverse(mask, (1,))
+    factors, _ = layer.drops(xp, x, training, rng)
+    if factors is not None:
+        x = x * tf.expand_dims(factors[0], 1)
+    batch, time = xp.size(x, 0), xp.size(x, 1)
+    start = initial_state or (tf.zeros((batch, layer.units), x.dtype),) * 2
+    # The inputs' part of all gates at all steps is one product.
+    rows = tf.reshape(tf.transpose(x, (1, 0, 2)), (-1, kernel.shape[0]))
+    gates = tf.matmul(rows, _ordered(kernel))
+    gates = gates if bias is None else tf.nn.bias_add(gates, _ordered(bias))
+    gates = tf.reshape(gates, (time, batch, 4 * layer.units))
+    counts = None if mask is None else tf.expand_dims(tf.transpose(mask), -1)
+    run = _differentiable if training else _forward
+    outputs, h, c = run(gates, _ordered(recurrent_kernel), *start, counts, layer.return_sequences)
+    silent = None
+    if mask is not None and layer.zero_output_for_mask:
+        silent = tf.logical_not(counts)
+    elif mask is not None and initial_state is not None:
+        # Before the first step that counts there is no output to go on with, though there are states.
+        silent = tf.equal(tf.cumsum(tf.cast(counts, tf.int32)), 0)
+    if not layer.return_sequences:
+        y = h if silent is None else tf.where(silent[-1], tf.zeros_like(h), h)
+    else:
+        y = outputs if silent is None else tf.where(silent, tf.zeros_like(outputs), outputs)
+        y = tf.transpose(y, (1, 0, 2))
+    return Result(y, states=(h, c))
+
+
+def _ordered(weight):
+    """Gates i f o g instead of i f g o, so that those with a sigmoid lie together."""
+    i, f, g, o = tf.split(weight, 4, axis=-1)
+    return tf.concat((i, f, o, g), -1)
+
+
+def _forward(gates, weight, h, c, counts, sequences):
+    """(h at all steps or None, the last h, the last c). counts: (time, batch, 1), which steps count, or None."""
+    (outputs, _), h, c = _loop(gates, weight, h, c, counts, (sequences, False))
+    return outputs, h, c
+
+
+def _differentiable(gates, weight, h, c, counts, sequences):
+    """``_forward`` with a gradient that walks back once, and multiplies matrices for all steps at a time."""
+
+    @tf.custom_gradient
+    def run(gates, weight, h, c):
+        (hs, cs), last_h, last_c = _loop(gates, weight, h, c, counts, (True, True))
+
+        def pull(*cotangents):
+            dhs = cotangents[0] if sequences else None
+            return _backward(gates, weight, h, c, hs, cs, counts, dhs, *cotangents[-2:])
+
+        return ((hs, last_h, last_c) if sequences else (last_h, last_c)), pull
+
+    found = run(gates, weight, h, c)
+    return found if sequences else (None, *found)
+
+
+def _loop(gates, weight, h, c, counts, kept):
+    """The steps from first to last. kept: whether h, and c, of all steps are wanted.
+
+    Returns what was kept of h and of c (None for what was not), the last h, the last c.
+    """
+    units, shape = weight.shape[0], tf.shape(h)
+    now, counted = _read(gates), None if counts is None else _read(counts)
+
+    def step(t, h, c, rows):
+        z = now(t) + tf.matmul(h, weight)
+        doors, g = tf.split(z, (3 * units, units), axis=1)
+        i, f, o = tf.split(tf.sigmoid(doors), 3, axis=1)
+        new_c = f * c + i * tf.tanh(g)
+        new_h = o * tf.tanh(new_c)
+        if counted is not None:
+            new_h, new_c = tf.where(counted(t), new_h, h), tf.where(counted(t), new_c, c)
+        wanted = [row for row, keep in zip((new_h, new_c), kept, strict=True) if keep]
+        return t + 1, new_h, new_c, [_written(r, t, row) for r, row in zip(rows, wanted, strict=True)]
+
+    rows, h, c = _repeated(step, xp.size(gates, 0), h, c, [_rows(gates, shape) for keep in kept if keep])
+    stacks = [_stacked(r, shape, h) for r in rows]
+    return [stacks.pop(0) if keep else None for keep in kept], h, c
+
+
+def _backward(gates, weight, h, c, hs, cs, counts, dhs, dh, dc):
+    """The gradients of gates, weight, h and c, from those of h at all steps (or None), the last h and the last c."""
+    units, shape = weight.shape[0], tf.shape(gates)[1:]
+    # What the steps had inside follows from the states alone, for all steps at a time.
+    before = tf.concat((h[None], hs[:-1]), 0)
+    c_before = tf.concat((c[None], cs[:-1]), 0)
+    z = gates + xp.matmul(before, weight)
+    doors, g = tf.split(z, (3 * units, units), axis=2)
+    # The complement of each gate, without the cancellation of 1 - gate.
+    opened, closed = tf.sigmoid(doors), tf.sigmoid(-doors)
+    (i, f, o), (i_, f_, o_), g = tf.split(opened, 3, axis=2), tf.split(closed, 3, axis=2), tf.tanh(g)
+    c_after = tf.tanh(f * c_before + i * g)
+    # A step's gradients: dz = slopes * (dc, dc, dh, dc), dc = dc after + dh * through, and then dc before = dc * f.
+    slopes = tf.concat((g * i * i_, c_before * f * f_, c_after * o * o_, i * (1 - g) * (1 + g)), 2)
+    through = o * (1 - c_after) * (1 + c_after)
+    if counts is not None:
+        # A step that does not count hands everything on.
+        slopes, through = xp.where(counts, slopes, 0), xp.where(counts, through, 0)
+        f = xp.where(counts, f, 1)
+    now = _read(tf.concat((slopes, through, f), 2))
+    pulled, counted = None if dhs is None else _read(dhs), None if counts is None else _read(counts)
+    last = xp.size(gates, 0) - 1
+
+    def step(t, dh, dc, rows):
+        t = last - t
+        slope, through, f = tf.split(now(t), (4 * units, units, units), axis=1)
+        dh = dh if pulled is None else dh + pulled(t)
+        dc = dc + dh * through
+        dz = slope * tf.concat((dc, dc, dh, dc), 1)
+        before = tf.matmul(dz, weight, transpose_b=True)
+        before = before if counted is None else before + xp.where(counted(t), 0, dh)
+        return last - t + 1, before, dc * f, [_written(rows[0], t, dz)]
+
+    (dz,), dh, dc = _repeated(step, last + 1, dh, dc, [_rows(gates, shape)])
+    dz = _stacked(dz, shape, gates)
+    rows = tf.reshape(before, (-1, units)), tf.reshape(dz, (-1, 4 * units))
+    return dz, tf.matmul(*rows, transpose_a=True), dh, dc
+
+
+def _repeated(step, count, h, c, rows):
+    """``step(t, h, c, rows)`` for t below ``count``; returns rows, h, c."""
+    batchless = tf.TensorShape((None, h.shape[1]))
+    _, h, c, rows = tf.while_loop(
+        lambda t, *rest: t < count,
+        step,
+        (tf.constant(0), h, c, rows),
+        (tf.TensorShape(()), batchless, batchless, [tf.TensorShape(())] * len(rows)),
+    )
+    return rows, h, c
+
+
+# tf.TensorArray cannot stack no rows whose batch is unknown; the operations under it can, being told the shape.
+
+
+def _read(x):
+    """A function that gives row t."""
+    return tf.TensorArray(x.dtype, tf.shape(x)[0], element_shape=x.shape[1:]).unstack(x).read
+
+
+def _rows(x, shape):
+    """Room for as many rows as ``x`` has, each of ``shape``."""
+    return tf.raw_ops.TensorListReserve(element_shape=shape, num_elements=tf.shape(x)[0], element_dtype=x.dtype)
+
+
+def _written(rows, t, row):
+    return tf.raw_ops.TensorListSetItem(input_handle=rows, index=t, item=row)
+
+
+def _stacked(rows, shape, like):
+    stack = tf.raw_ops.TensorListStack(input_handle=rows, element_shape=shape, element_dtype=like.dtype)
+    return tf.ensure_shape(stack, (None, None, like.shape[-1]))

@@ -5,6 +5,7 @@ So images with channels last, and kernels that are kept in that order, are only 
 
 from __future__ import annotations
 
+import torch
 from torch.nn.functional import conv2d as correlate
 from torch.nn.functional import pad
 
@@ -19,14 +20,20 @@ def convolve(layer, x, weight, bias, groups):
     if last:
         x = x.permute(0, 3, 1, 2)
     (top, bottom), (left, right) = layer.pads(x.shape[2:])
-    padding = (top, left)
+    padding, above, aside = (top, left), 0, 0
     if top != bottom or left != right:
-        x, padding = pad(x, (left, right, top, bottom)), 0
+        if groups == x.shape[1] and not torch.is_grad_enabled():
+            # A window too many before, cut off, costs depthwise convolutions less than padding does (forward only).
+            above, aside = top != bottom, left != right
+            padding = (top + above * layer.strides[0], left + aside * layer.strides[1])
+        else:
+            x, padding = pad(x, (left, right, top, bottom)), 0
     if weight.shape[0] == 1:
         # In float64 torch 2.13 takes a single filter's gradient for not contiguous, by strides that say nothing:
         # conv2d(x, w), x of (2, 2, 8, 8) in channels_last, w = randn(3, 3, 2, 1).permute(3, 2, 0, 1).
         weight = weight.contiguous()
     y = correlate(x, weight, bias, layer.strides, padding, layer.dilation_rate, groups)
+    y = y[:, :, above:, aside:] if above or aside else y
     return y.permute(0, 2, 3, 1) if last else y
 
 
