@@ -46,7 +46,7 @@ demo: known $(BACKENDS:%=$(STAMPS)/%) $(STAMPS)/numpy
 	$(if $(filter-out $(BACKENDS),$(KNOWN)),@echo 'More backends: make demo BACKENDS="$(KNOWN)"')
 
 test: lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(STAMPS)/everything
 	$(PY) -m ruff check

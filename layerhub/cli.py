@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from layerhub import __version__
+from layerhub.config import FLOATS
 from layerhub.errors import LayerHubError
+from layerhub.kernels import SIGNATURES
 from layerhub.registry import registry
 from layerhub.spec import KINDS
 from layerhub.spec.base import REQUIRED
@@ -172,7 +174,7 @@ def description(spec: type[Layer]) -> dict[str, Any]:
 
 @main.command()
 @click.argument("name")
-@click.option("--kind", default="layer", help="layer, activation, loss or optimizer.")
+@click.option("--kind", default="layer", type=click.Choice(["layer", *SIGNATURES]), help="What the name is of.")
 @as_json
 def kernels(name: str, kind: str, data: bool) -> None:
     """Show which kernel serves a layer on each usable backend, and why: in order of preference."""
@@ -211,7 +213,9 @@ def kernels(name: str, kind: str, data: bool) -> None:
 @main.command()
 @click.option("--backend", multiple=True, help="A backend to run on; repeat it. Default: all usable ones.")
 @click.option("--layer", multiple=True, help="A layer to run; repeat it. Default: all.")
-@click.option("--dtype", multiple=True, help="A float type; repeat it. Default: float32 and float64.")
+@click.option(
+    "--dtype", multiple=True, type=click.Choice(FLOATS), help="A float type; repeat it. Default: float32 and float64."
+)
 @click.option("--device", help="The device to run on.")
 @click.option("-n", "workers", default="1", help="How many processes to run in.")
 @as_json

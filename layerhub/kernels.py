@@ -91,7 +91,13 @@ class Kernel:
         if self.when is None:
             return True
         both = len(inspect.signature(self.when).parameters) == 2
-        return bool(self.when(layer, call) if both else self.when(layer))
+        try:
+            return bool(self.when(layer, call) if both else self.when(layer))
+        except Exception as problem:
+            told = f"{type(problem).__name__}: {problem}"
+            raise KernelError(
+                f"{self.plugin} kernel {self.where}: its when() failed for {layer!r}: {told}"
+            ) from problem
 
     def check(self) -> None:
         """Raise KernelError unless the arguments are the spec's, in name and order. The name becomes the spec's own."""

@@ -95,7 +95,7 @@ class Sequential(Trainable):
 
     def get_config(self) -> dict[str, Any]:
         first = [serialize_layer(x.node.layer) for x in self.inputs]
-        return {"name": self.name, "layers": [*first, *map(serialize_layer, self._stack)]}
+        return {"name": self.name, "seed": self.seed, "layers": [*first, *map(serialize_layer, self._stack)]}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **options: Any) -> Sequential:
@@ -105,7 +105,9 @@ class Sequential(Trainable):
             entry = entries.pop(0)
             shape = deserialize_layer(entry).full_shape
             made.append(Input(batch_shape=shape, dtype=entry["config"].get("dtype"), name=entry["config"].get("name")))
-        return cls([*made, *map(deserialize_layer, entries)], name=config.get("name"), **options)
+        return cls(
+            [*made, *map(deserialize_layer, entries)], name=config.get("name"), **{"seed": config.get("seed")} | options
+        )
 
 
 def clone_model(model: Any, backend: str | None = None, device: str | None = None) -> Any:
@@ -113,4 +115,4 @@ def clone_model(model: Any, backend: str | None = None, device: str | None = Non
 
     Give it the weights by ``copy.set_weights(model.get_weights())``.
     """
-    return type(model).from_config(model.get_config(), backend=backend or model.backend, device=device, seed=model.seed)
+    return type(model).from_config(model.get_config(), backend=backend or model.backend, device=device)

@@ -355,6 +355,7 @@ class Network:
                 keys[y] = [node.layer.label, number, k]
         return {
             "name": self.name,
+            "seed": self.seed,
             "layers": [
                 serialize_layer(layer)
                 | {"name": layer.label, "calls": calls[layer] if not isinstance(layer, InputLayer) else []}
@@ -399,7 +400,7 @@ class Network:
             waiting = left
         inputs = [made[tuple(key)] for key in config["input_layers"]]
         outputs = [made[tuple(key)] for key in config["output_layers"]]
-        return cls(inputs, outputs, name=config.get("name"), **options)
+        return cls(inputs, outputs, name=config.get("name"), **{"seed": config.get("seed")} | options)
 
     def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
         """Print the layers: output shape, parameters, what each is connected to, and the route that serves it."""

@@ -100,6 +100,11 @@ def evaluate_layer(
         if not target.has_gradients:
             raise BackendError(f"the backend {backend!r} has no gradients")
         cotangents = cotangents if isinstance(cotangents, (list, tuple)) else [cotangents]
+        wanted_shapes = [y.shape for y in plan.outputs]
+        given_shapes = [None if c is None else np.shape(c) for c in cotangents]
+        fits = [a is None or a == b for a, b in zip(given_shapes, wanted_shapes, strict=False)]
+        if len(given_shapes) != len(wanted_shapes) or not all(fits):
+            raise ShapeError(f"{layer!r}: cotangents of shapes {given_shapes} do not fit outputs of {wanted_shapes}")
         outputs, updates, out_masks, gradients = _differentiated(
             target,
             plan,

@@ -48,6 +48,10 @@ class Plugin:
             raise PluginError(f"{said}; this LayerHub supports {supported}: set LAYERHUB_API in the plugin's module")
         self.manager.register(module, name)
         self.manager.check_pending()
+        for known in vars(hookspecs):
+            function = getattr(module, known, None) if known.startswith("layerhub_") else None
+            if function is not None and not hasattr(function, "layerhub_impl"):
+                raise PluginError(f"{known} is not marked, so it would never be called; put @hookimpl before it")
         for hook in self.manager.get_hookcallers(module) or ():
             for implementation in hook.get_hookimpls():
                 if implementation.kwargnames:
@@ -223,7 +227,7 @@ class _Reporting:
         return None
 
     def __exit__(self, kind: Any, problem: BaseException | None, trace: Any) -> bool:
-        if not isinstance(problem, Exception):
+        if not isinstance(problem, (Exception, SystemExit)):  # a plugin that exits takes itself down, nobody else
             return False
         self.problems.append(Problem(self.plugin, _told(problem)))
         return True

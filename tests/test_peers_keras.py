@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,7 +15,8 @@ import pytest
 import layerhub as lh
 from layerhub.models import Model, Sequential
 
-pytestmark = pytest.mark.skipif(find_spec("keras") is None or find_spec("tensorflow") is None, reason="needs Keras")
+# One process of Keras serves them all, so they stay together when tests are spread over processes.
+pytestmark = pytest.mark.xdist_group("keras")
 
 NEAR = 1e-9
 """Relative: dozens of float64 steps, in which both sides add up in an order of their own."""

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+SUBJECTS = ("layerhub_case", "layerhub_checked", "layerhub_smooth", "layerhub_loss", "layerhub_optimizer")
+"""The fixtures that this plugin fills in."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("layerhub", "LayerHub conformance")
@@ -25,8 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    wanted = {"layerhub_case", "layerhub_loss", "layerhub_optimizer"}.intersection(metafunc.fixturenames)
-    if not wanted:
+    fixture = next((name for name in metafunc.fixturenames if name in SUBJECTS), None)
+    if fixture is None:
         return
     # Only when this suite is collected, so that pytest runs without it stay as they were.
     from layerhub.registry import registry
@@ -37,8 +40,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     routes = option("layerhub_route") or ["kernel", "definition"]
     for name in backends:
         registry().backend(name)  # an unknown one is told at once, with what to install
-    (fixture,) = wanted
     subjects = _subjects(fixture, option("layerhub_layer"))
+    if fixture in ("layerhub_checked", "layerhub_smooth"):  # of definitions, which have no backend
+        metafunc.parametrize(fixture, [pytest.param(subject, id=name) for name, subject in subjects])
+        return
     device = (option("layerhub_device"),) if fixture == "layerhub_case" else ()
     rows = [
         pytest.param(
@@ -74,14 +79,15 @@ def matches(known: dict[str, str], backend: str, dtype: str, route: str, name: s
 def _subjects(fixture: str, names: list[str] | None) -> list[tuple[str, Any]]:
     """What is to be tested, with ids: cases of layers, losses or optimizers; only the named ones, if any are."""
     from layerhub.spec import KINDS
-    from layerhub_conformance import test_training
+    from layerhub_conformance import test_definitions, test_training
     from layerhub_conformance.cases import corpus
 
-    if fixture == "layerhub_case":
-        chosen = {KINDS["layer"].find(name).__name__ for name in names or ()}
-        return [(case.id, case) for case in corpus() if not chosen or case.layer in chosen]
-    specs = test_training.LOSSES if fixture == "layerhub_loss" else test_training.OPTIMIZERS
-    return [] if names else [(test_training.said(spec), spec) for spec in specs]
+    if fixture in ("layerhub_loss", "layerhub_optimizer"):
+        specs = test_training.LOSSES if fixture == "layerhub_loss" else test_training.OPTIMIZERS
+        return [] if names else [(test_training.said(spec), spec) for spec in specs]
+    definitions = {"layerhub_checked": test_definitions.CHECKED, "layerhub_smooth": test_definitions.SMOOTH}
+    chosen = {KINDS["layer"].find(name).__name__ for name in names or ()}
+    return [(case.id, case) for case in definitions.get(fixture, corpus()) if not chosen or case.layer in chosen]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

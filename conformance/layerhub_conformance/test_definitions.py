@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 
 from layerhub.layers import serialize
 from layerhub.probe import evaluate_layer
@@ -58,8 +57,8 @@ def consult(case: Case, drawn: Drawn):
     )
 
 
-@pytest.mark.parametrize("case", CHECKED, ids=lambda case: case.id)
-def test_definition_gives_what_loops_over_plain_numbers_give(case):
+def test_definition_gives_what_loops_over_plain_numbers_give(layerhub_checked):
+    case = layerhub_checked
     expected = {e.what: e for e in reference(case, "float64").arrays}
     outcome = consult(case, case.draw("float64"))
     names = [spec.name for spec in case.make().weight_specs(*case.shapes)]
@@ -70,12 +69,12 @@ def test_definition_gives_what_loops_over_plain_numbers_give(case):
     assert not wrong, "\n".join([case.id, *wrong])
 
 
-SMOOTH = [case for case in CHECKED if case.data != "wide" and sum(math.prod(s) for s in case.shapes) <= 150]
+SMOOTH = [case for case in CHECKED if case.data != "wide" and sum(math.prod(s) for s in case.shapes) <= 150][::3]
 
 
-@pytest.mark.parametrize("case", SMOOTH[::3], ids=lambda case: case.id)
-def test_gradients_of_definitions_are_those_of_the_loops(case):
+def test_gradients_of_definitions_are_those_of_the_loops(layerhub_smooth):
     """Along a random direction through all inputs and weights, by extrapolated differences of the oracle."""
+    case = layerhub_smooth
     drawn = case.draw("float64")
     got = evaluate_layer(
         case.make(), drawn.inputs, drawn.weights, "numpy", case.training, drawn.masks, drawn.states or None,

@@ -219,14 +219,19 @@ Shape = Annotated[
 Axis = Annotated[
     int | tuple[int, ...], Domain("an axis, or a tuple of axes", _accept_axis, valid=(-1,), invalid=("a", 1.5))
 ]
-DType = Annotated[
-    str,
-    Domain(
-        "one of " + ", ".join(config.FLOATS),
-        _accept_dtype,
-        valid=("float32", "float64"),
-        invalid=("float12", 3),
-        schema={"enum": list(config.FLOATS)},
+FLOAT_TYPE = Domain(
+    "one of " + ", ".join(config.FLOATS),
+    _accept_dtype,
+    valid=("float32", "float64"),
+    invalid=("float12", 3),
+    schema={"enum": list(config.FLOATS)},
+)
+LayerDType = Annotated[
+    Any,
+    # The default of the moment is resolved when the layer is made, and stays with it.
+    replace(
+        FLOAT_TYPE,
+        accept=lambda value, owner: config.floatx() if value is None else _accept_dtype(value, owner),
     ),
 ]
 Function = Annotated[

@@ -25,13 +25,12 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from layerhub import config
 from layerhub.errors import ParameterError, ShapeError, StateError
 from layerhub.spec import axes, masks
 from layerhub.spec.activations import Activation
 from layerhub.spec.axes import Pattern, Shape
 from layerhub.spec.base import Kind, Spec, keyword, snake_case
-from layerhub.spec.domains import DType
+from layerhub.spec.domains import LayerDType
 from layerhub.spec.initializers import initializers
 from layerhub.spec.regularizers import RegularizerLike
 
@@ -173,7 +172,7 @@ class Layer(Spec, abstract=True):
     activity_regularizer: RegularizerLike | None = keyword(default=None, kw_only=True)
     name: str | None = keyword(default=None, kw_only=True)
     trainable: bool = keyword(default=True, kw_only=True)
-    dtype: DType | None = keyword(default=None, kw_only=True)
+    dtype: LayerDType = keyword(default=None, kw_only=True)
 
     rank: ClassVar[int | None] = None
     inputs: ClassVar[tuple[In, ...]] = ()
@@ -229,9 +228,7 @@ class Layer(Spec, abstract=True):
     @property
     def compute_dtype(self) -> str:
         """The float type that this layer computes in."""
-        if self.dtype is None:
-            self.__dict__["dtype"] = config.floatx()
-        return self.dtype  # type: ignore[return-value]
+        return self.dtype
 
     @property
     def trailing(self) -> Activation | None:

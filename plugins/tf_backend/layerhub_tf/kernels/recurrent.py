@@ -98,7 +98,8 @@ def _loop(gates, weight, h, c, counts, kept):
         new_c = f * c + i * tf.tanh(g)
         new_h = o * tf.tanh(new_c)
         if counted is not None:
-            new_h, new_c = tf.where(counted(t), new_h, h), tf.where(counted(t), new_c, c)
+            valid = counted(t)
+            new_h, new_c = tf.where(valid, new_h, h), tf.where(valid, new_c, c)
         wanted = [row for row, keep in zip((new_h, new_c), kept, strict=True) if keep]
         return t + 1, new_h, new_c, [_written(r, t, row) for r, row in zip(rows, wanted, strict=True)]
 
@@ -111,8 +112,7 @@ def _backward(gates, weight, h, c, hs, cs, counts, dhs, dh, dc):
     """The gradients of gates, weight, h and c, from those of h at all steps (or None), the last h and the last c."""
     units, shape = weight.shape[0], tf.shape(gates)[1:]
     # What the steps had inside follows from the states alone, for all steps at a time.
-    before = tf.concat((h[None], hs[:-1]), 0)
-    c_before = tf.concat((c[None], cs[:-1]), 0)
+    before, c_before = tf.concat((h[None], hs), 0)[:-1], tf.concat((c[None], cs), 0)[:-1]
     z = gates + xp.matmul(before, weight)
     doors, g = tf.split(z, (3 * units, units), axis=2)
     # The complement of each gate, without the cancellation of 1 - gate.
