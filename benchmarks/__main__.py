@@ -69,16 +69,17 @@ def main(
     sheets += [report.binding(found["binding"])] if "binding" in found else []
     used = [f"Python {platform.python_version()}", *(f"{name} {number}" for name, number in sorted(versions.items()))]
     about = f"{found['machine']['processor']}, {os.cpu_count()} cores, {threads} threads; {', '.join(used)}"
+    absent = [f"{report.ABSENT} {name}: {reason}" for name, reason in found["missing"].items()]
     if markdown:
-        click.echo("\n\n".join([*(sheet.markdown() for sheet in sheets), about]))
+        click.echo("\n\n".join([*(sheet.markdown() for sheet in sheets), about, "\n".join(absent)]).strip())
         return
     # In a pipe, nobody sees how wide a terminal is: let no cell be cut.
     console = Console(width=None if sys.stdout.isatty() else 160)
     for sheet in sheets:
         sheet.show(console)
     console.print(escape(about))
-    for name, reason in found["missing"].items():
-        console.print(escape(f"{report.ABSENT} {name}: {reason}"))
+    for line in absent:
+        console.print(escape(line))
     if any(f["kept"] < rounds for f in figures):
         console.print("~ too few turns without a neighbour on the processor: measure again on a quieter machine")
 

@@ -12,34 +12,35 @@ from rich.console import Console
 from rich.table import Table
 
 ABSENT = "-"
-LABELS = 3
-"""How many columns at the left say what a row is about."""
 
 
 @dataclass
 class Sheet:
-    """A table of texts. ratios: the columns that mean something on other machines, too."""
+    """A table of texts: for each row a dict by column. labels: how many columns at the left say what it is about."""
 
     title: str
-    columns: Sequence[str]
-    ratios: Sequence[str]
+    labels: int
     rows: list[dict[str, str]]
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.rows[0])
 
     def show(self, console: Console) -> None:
         table = Table(title=self.title, title_justify="left")
         for number, column in enumerate(self.columns):
-            style = "bold" if column in self.ratios else None
-            table.add_column(column, justify="left" if number < LABELS else "right", style=style)
+            table.add_column(column, justify="left" if number < self.labels else "right")
         for _, rows in groupby(self.rows, itemgetter(self.columns[0])):
             for row in rows:
-                table.add_row(*(row[column] for column in self.columns))
-            table.add_section()
+                table.add_row(*row.values())
+            if self.labels > 1:
+                table.add_section()
         console.print(table)
 
     def markdown(self) -> str:
         """The ratios alone: milliseconds say more about a machine than about LayerHub."""
-        columns = [c for n, c in enumerate(self.columns) if n < LABELS or c in self.ratios]
-        sides = ["---" if n < LABELS else "---:" for n in range(len(columns))]
+        columns = [c for c in self.columns if not c.endswith(", ms")]
+        sides = ["---" if n < self.labels else "---:" for n in range(len(columns))]
         rows = [columns, sides, *([row[column] for column in columns] for row in self.rows)]
         return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(row)} |" for row in rows)])
 
@@ -79,15 +80,16 @@ def steps(figures: Sequence[Mapping[str, Any]], rounds: int) -> list[Sheet]:
         ("User-level calls, by batch: everyone's time ÷ that of their own steps; LayerHub's ÷ Keras's", called),
     ):
         if rows:
-            columns = list(rows[0])
-            sheets.append(Sheet(title, columns, [c for c in columns if "÷" in c], rows))
+            sheets.append(Sheet(title, 3, rows))
     return sheets
 
 
 def imports(figures: Sequence[Mapping[str, Any]]) -> Sheet:
     """The times of imports."""
-    rows = [{"import": f["import"], "ms": f"{f['ms']:.1f}", "÷ numpy": f"{f['of numpy']:.2f}"} for f in figures]
-    return Sheet("Imports", list(rows[0]), ["÷ numpy"], rows)
+    rows = [
+        {"import": f["import"], "time, ms": f"{f['ms']:.1f}", "÷ import numpy": f"{f['of numpy']:.2f}"} for f in figures
+    ]
+    return Sheet("Imports", 1, rows)
 
 
 def binding(figures: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -99,4 +101,4 @@ def binding(figures: Sequence[Mapping[str, Any]]) -> Sheet:
             each = f"{1e6 * f[what] / f['layers']:.0f}" if what in f else ABSENT
             row |= {f"{what}, s": f"{f[what]:.2f}" if what in f else ABSENT, f"{what}, µs a layer": each}
         rows.append(row)
-    return Sheet("A deep model of small layers", list(rows[0]), list(rows[0]), rows)
+    return Sheet("Defining and binding a deep model of small dense layers", 2, rows)

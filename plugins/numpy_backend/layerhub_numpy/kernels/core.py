@@ -1,4 +1,4 @@
-"""Dense, embedding."""
+"""Dense, dropout, embedding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from layerhub.kernels import KernelSet
-from layerhub_numpy.arrays import scatter_add
+from layerhub.stream import Stream
+from layerhub_numpy.arrays import random_bits, scatter_add
 from layerhub_numpy.gradients import OnDemand, absent
 from layerhub_numpy.tiles import column_sums
 
@@ -37,6 +38,45 @@ def dense_vjp(layer, saved, cotangents):
         lambda: as_rows(x).T.dot(dy),
         absent if bias is None else lambda: column_sums(dy),
     )
+
+
+def drops(layer, call) -> bool:
+    """Whether anything is dropped, and anything kept."""
+    return call.training and 0 < layer.rate < 1
+
+
+@kernels.register("Dropout", when=drops)
+def dropout(layer, x, training, rng):
+    return dropped(layer, x, kept_bits(layer, x, rng))
+
+
+@dropout.saving
+def dropout_saving(layer, x, training, rng):
+    kept = kept_bits(layer, x, rng)
+    return dropped(layer, x, kept), kept
+
+
+@dropout.vjp
+def dropout_vjp(layer, saved, cotangents):
+    return dropped(layer, cotangents[0], saved), None, None
+
+
+def kept_bits(layer, x: np.ndarray, rng: Stream) -> np.ndarray:
+    """All bits set where an element is kept, none where it is dropped; integers as wide as x's elements."""
+    shape = x.shape
+    if layer.noise_shape:
+        shape = tuple(x.shape[k] if size is None else size for k, size in enumerate(layer.noise_shape))
+    kept = random_bits(rng, shape) >= round(layer.rate * 2**32)
+    bits = kept.astype(f"i{x.itemsize}")
+    return np.negative(bits, out=bits)
+
+
+def dropped(layer, x: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """x / (1 - rate) where it is kept, else 0, whatever x is there; ``np.where`` takes several times as long."""
+    y = x / (1 - layer.rate)
+    bits = y.view(kept.dtype)
+    bits &= kept
+    return y
 
 
 @kernels.register("Embedding")

@@ -58,7 +58,7 @@ def by_blocks(function, rows: np.ndarray, passes: int) -> list:
 
     Returns, by share of the work, the sums of what it returns.
     """
-    if 0 < rows.size <= CACHED // 2:
+    if rows.size <= CACHED // 2:
         return [function(0, len(rows), scratch("block", rows.shape, rows.dtype))]
 
     def run(start: int, stop: int):
@@ -144,9 +144,10 @@ def batch_normalization_vjp(layer, saved, cotangents):
         return np.stack([column_sums(dy[start:stop]), column_sums(block)])
 
     sums = sum(by_blocks(weighted, rows, 4))
-    if not rows.size:
-        sums = np.zeros((2, rows.shape[1]), rows.dtype)
-    dbeta, dgamma = channels.total([sums[0]]), channels.total([sums[1]]) * inverse
+    dbeta, dgamma = channels.total([sums[0]]), channels.total([sums[1]])
+    if x.size:
+        # Of no places the variance is NaN, but the gradient is 0.
+        dgamma *= inverse
     scale = inverse if gamma is None else inverse * gamma
     dx = np.empty(rows.shape, rows.dtype)
     wide = channels.wide(scale)

@@ -2,28 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from layerhub.kernels import KernelSet
-from layerhub_numpy.tiles import CACHED, scratch, spans
+from layerhub_numpy.tiles import CACHED, scratch, shares, spans
 
 kernels = KernelSet()
+
+SMALL = 1 << 13
+"""The size below which calling numpy takes longer than moving a weight: so small ones move together."""
+
+FEW = 8
+"""As many are not worth putting together."""
+
+
+class Together:
+    """The slots of many small weights side by side, where they stay between steps.
+
+    lines: each kind of slot of all the weights, as one vector. slots: the weights' own, views of these.
+    """
+
+    def __init__(self, slots: list[tuple[np.ndarray, ...]]):
+        kinds = list(zip(*slots, strict=True))
+        self.lines = [np.concatenate([slot.reshape(-1) for slot in kind]) for kind in kinds]
+        views = [parts_of(line, kind) for line, kind in zip(self.lines, kinds, strict=True)]
+        self.slots = list(zip(*views, strict=True)) if kinds else slots
+        self._flat = [slot for row in self.slots for slot in row]
+
+    def holds(self, slots: list[tuple[np.ndarray, ...]]) -> bool:
+        """Whether these very slots are its own."""
+        flat = [slot for row in slots for slot in row]
+        return len(flat) == len(self._flat) and all(map(operator.is_, flat, self._flat))
+
+
+def parts_of(line: np.ndarray, shapes_of: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A vector in consecutive parts of the shapes of given arrays; views."""
+    ends = itertools.accumulate(array.size for array in shapes_of)
+    return [line[end - array.size : end].reshape(array.shape) for end, array in zip(ends, shapes_of, strict=True)]
+
+
+_together: WeakKeyDictionary[Any, Together] = WeakKeyDictionary()
 
 
 def moved(move: Callable[..., None], optimizer: Any, coefficients: Any, weights: list, gradients: list, slots: list):
     """``move(optimizer, coefficients, w, g, *slots)`` in place, on all weights; returns weights and slots."""
     weights = [writable(w) for w in weights]
     slots = [tuple(map(writable, row)) for row in slots]
-    for w, g, row in zip(weights, gradients, slots, strict=True):
-        for piece in pieces(w, g, *row):
-            if optimizer.weight_decay:
-                decay = np.multiply(piece[0], optimizer.weight_decay * coefficients[0], out=like(piece[0], "decay"))
-                np.subtract(piece[0], decay, out=piece[0])
-            move(optimizer, coefficients, *piece)
+    small = [k for k, w in enumerate(weights) if w.size <= SMALL and w.dtype == weights[0].dtype]
+    small = small if len(small) > FEW else []
+    if small:
+        move_together(move, optimizer, coefficients, small, weights, gradients, slots)
+    for k in sorted(set(range(len(weights))).difference(small)):
+        move_one(move, optimizer, coefficients, weights[k], gradients[k], *slots[k])
     return weights, slots
+
+
+def move_together(move, optimizer, coefficients, chosen: list[int], weights, gradients, slots) -> None:
+    """The chosen weights as one vector."""
+    held = _together.get(optimizer)
+    rows = [slots[k] for k in chosen]
+    if held is None or not held.holds(rows):
+        held = _together[optimizer] = Together(rows)
+    arrays = [weights[k] for k in chosen]
+    size = sum(array.size for array in arrays)
+    w, g = (scratch(name, (size,), arrays[0].dtype) for name in ("weights", "gradients"))
+    np.concatenate([array.reshape(-1) for array in arrays], out=w)
+    np.concatenate([gradients[k].reshape(-1) for k in chosen], out=g)
+    move_one(move, optimizer, coefficients, w, g, *held.lines)
+    for array, part in zip(arrays, parts_of(w, arrays), strict=True):
+        array[...] = part
+    for k, row in zip(chosen, held.slots, strict=True):
+        slots[k] = row
+
+
+def move_one(move, optimizer, coefficients, *arrays: np.ndarray) -> None:
+    """One weight with its gradient and slots, in pieces that stay in the cache."""
+    jobs = pieces(*arrays)
+
+    def run(start: int, stop: int) -> None:
+        for w, *rest in jobs[start:stop]:
+            if optimizer.weight_decay:
+                w -= np.multiply(w, optimizer.weight_decay * coefficients[0], out=like(w, "decay"))
+            move(optimizer, coefficients, w, *rest)
+
+    shares(run, len(jobs), 8 * arrays[0].size)
 
 
 def writable(x: np.ndarray) -> np.ndarray:
