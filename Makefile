@@ -101,10 +101,8 @@ endef
 $(STAMPS)/numpy: pyproject.toml constraints.txt | $(PY)
 	$(call install,-e '.[demo]',$@)
 
-# The last two are for the tests, which install examples/minimal_backend by itself and without an index.
 $(STAMPS)/everything: $(PROJECTS) constraints.txt | $(PY)
-	$(call install,-e '.[demo$(comma)dev]' $(foreach name,$(KNOWN),$(FOLDER_$(name):%=-e %)) -e conformance \
-		array-api-compat hatchling,\
+	$(call install,-e '.[demo$(comma)dev]' $(foreach name,$(KNOWN),$(FOLDER_$(name):%=-e %)) -e conformance,\
 		$@ $(KNOWN:%=$(STAMPS)/%))
 
 define plugin

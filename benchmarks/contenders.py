@@ -140,7 +140,9 @@ class LayerHub(Framework):
     def finish(self, returned: Any) -> Any:
         if returned is None:
             return self.executor.results()
-        return returned if isinstance(returned, float) else np.asarray(self.executor.backend.to_numpy(returned))
+        if isinstance(returned, (float, np.ndarray)):
+            return returned
+        return self.executor.backend.to_numpy(returned)
 
     def step(self) -> float:
         self.executor.reset_metrics()

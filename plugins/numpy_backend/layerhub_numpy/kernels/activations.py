@@ -190,21 +190,19 @@ def sigmoid(x: np.ndarray, out: np.ndarray) -> None:
     np.divide(1, out, out=out)
 
 
-def both_sides(x: np.ndarray, out: np.ndarray, other: np.ndarray) -> None:
-    """sigmoid(x) into ``out`` and sigmoid(-x) into ``other``: neither is 1 minus the other, to keep both tails."""
-    with np.errstate(over="ignore"):
-        np.negative(x, out=other)
-        np.exp(other, out=other)
-    np.minimum(other, np.finfo(x.dtype).max, out=other)
-    np.add(other, 1, out=out)
-    np.divide(1, out, out=out)
-    other *= out
+def sigmoid_slope(x: np.ndarray, out: np.ndarray) -> None:
+    """e / (1 + e)**2 with e = exp(-|x|): the derivative, accurate in both tails. out may be x."""
+    part = scratch_like(x, "part")
+    np.abs(x, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1, out=part)
+    out /= part
+    out /= part
 
 
 def _sigmoid_slope(activation, out, x, dy):
-    other = scratch_like(x, "other")
-    both_sides(x, out, other)
-    out *= other
+    sigmoid_slope(x, out)
     out *= dy
 
 
@@ -217,12 +215,11 @@ def _silu(activation, out, x):
 
 
 def _silu_slope(activation, out, x, dy):
-    # s(x) + x s(x) s(-x)
-    other = scratch_like(x, "other")
-    both_sides(x, out, other)
-    other *= x
-    other += 1
-    out *= other
+    bend = scratch_like(x, "bend")
+    sigmoid_slope(x, bend)
+    bend *= x
+    sigmoid(x, out)
+    out += bend
     out *= dy
 
 
@@ -291,8 +288,8 @@ def _gelu(activation, out, x):
     np.multiply(x, math.sqrt(0.5), out=out)
     erf(out, out)
     out += 1
-    out *= x
     out *= 0.5
+    out *= x
 
 
 def _gelu_slope(activation, out, x, dy):
