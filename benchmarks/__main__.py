@@ -53,6 +53,8 @@ def main(
             found["import"] = startup.imports(rounds, threads, status.update)
         if "binding" in workload:
             found["binding"] = startup.binding(backend, threads, status.update)
+            failed = (f for f in found["binding"] if "missing" in f)
+            found["missing"] |= {f"{f['layers']} layers on {f['backend']}": f["missing"] for f in failed}
     found["machine"] = {
         "system": platform.system(),
         "processor": _processor(),

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 ABSENT = "-"
+Place = tuple[str, ...]
 
 
 @dataclass
@@ -52,17 +53,17 @@ def steps(figures: Sequence[Mapping[str, Any]], rounds: int) -> list[Sheet]:
     poor = {place for place, f in by_place.items() if f["kept"] < rounds}
     places = list(dict.fromkeys(key[:3] for key in ms))
 
-    def text(*key: str) -> str:
-        return f"{'~' if key in poor else ''}{ms[key]:.2f}" if key in ms else ABSENT
-
-    def of(key: tuple[str, ...], other: tuple[str, ...]) -> str:
-        return f"{ms[key] / ms[other]:.2f}" if key in ms and other in ms else ABSENT
+    def of(key: Place, other: Place | None = None) -> str:
+        """A time, or the ratio of two."""
+        if key not in ms or (other is not None and other not in ms):
+            return ABSENT
+        return f"{'~' if poor & {key, other} else ''}{ms[key] / (ms[other] if other else 1):.2f}"
 
     alone, called = [], []
     for work, measure, backend in places:
         mine, hand, keras = ((work, measure, backend, kind) for kind in ("layerhub", "hand", "keras"))
         row = {"workload": work, "measure": measure, "backend": backend}
-        times = {"hand, ms": text(*hand), "Keras, ms": text(*keras), "LayerHub, ms": text(*mine)}
+        times = {"hand, ms": of(hand), "Keras, ms": of(keras), "LayerHub, ms": of(mine)}
         own = {"predict": "inference", "fit": "training"}.get(measure)
         if own is None:
             torch = (work, measure, "torch", "hand")
@@ -93,12 +94,14 @@ def imports(figures: Sequence[Mapping[str, Any]]) -> Sheet:
 
 
 def binding(figures: Sequence[Mapping[str, Any]]) -> Sheet:
-    """The times of making deep models ready, by layer: constant where the time is linear."""
+    """The times of making deep models ready."""
     rows = []
     for f in figures:
         row = {"backend": f["backend"], "layers": f"{f['layers']:,}"}
+        flat = next(first for first in figures if first["backend"] == f["backend"])
         for what in ("define", "bind"):
-            each = f"{1e6 * f[what] / f['layers']:.0f}" if what in f else ABSENT
-            row |= {f"{what}, s": f"{f[what]:.2f}" if what in f else ABSENT, f"{what}, µs a layer": each}
+            row[f"{what}, ms"] = f"{f[what]:.0f}" if what in f else ABSENT
+            known = what in f and what in flat
+            row[f"{what} ÷ linear"] = f"{f[what] / f['layers'] / flat[what] * flat['layers']:.2f}" if known else ABSENT
         rows.append(row)
-    return Sheet("Defining and binding a deep model of small dense layers", 2, rows)
+    return Sheet("Defining and binding a deep model of small dense layers, by layer beside the first depth", 2, rows)

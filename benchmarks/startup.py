@@ -54,7 +54,7 @@ def _kept(turns: Sequence[tuple[float, float]]) -> list[float]:
 
 
 def binding(backends: Sequence[str], threads: int, tell: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The seconds that it takes to define and to bind deep models."""
+    """The milliseconds that it takes to define and to bind deep models."""
     rows = []
     for backend in backends:
         for depth in DEPTHS:
@@ -83,7 +83,7 @@ def _python(arguments: list[str], backend: str, threads: int, more: Mapping[str,
 
 
 def bind(backend: str, depth: int) -> dict[str, float]:
-    """The seconds to define a model of so many layers and to bind it; the framework is imported before."""
+    """The milliseconds to define a model of so many layers and to bind it; the framework is imported before."""
     import layerhub as lh
 
     def stack(count: int) -> Any:
@@ -95,7 +95,7 @@ def bind(backend: str, depth: int) -> dict[str, float]:
     model = stack(depth)
     defined = time.perf_counter()
     _ = model.executor
-    return {"define": defined - start, "bind": time.perf_counter() - defined}
+    return {"define": 1e3 * (defined - start), "bind": 1e3 * (time.perf_counter() - defined)}
 
 
 if __name__ == "__main__":
