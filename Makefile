@@ -47,6 +47,7 @@ demo: known $(BACKENDS:%=$(STAMPS)/%) $(STAMPS)/numpy
 
 test: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest --pyargs layerhub_conformance -n $(WORKERS) $(ARGS)
 
 lint: $(STAMPS)/everything
 	$(PY) -m ruff check

@@ -21,21 +21,41 @@ from threadpoolctl import ThreadpoolController
 WORTH = 1 << 19
 """The work, in elements written, below which handing it to another thread costs more than it saves."""
 
+ALONE = 1 << 14
+"""The work below which BLAS keeps to one thread by itself."""
+
+MULTIPLICATIONS = 16
+"""How many multiplications of a product of matrices take as long as writing an element in another loop."""
+
 CACHED = 1 << 16
 """How many elements of float32 a tile may write so that it is still in the cache for the next pass."""
+
+
+def _thread_functions(library: Any) -> tuple[Callable[[], int], Callable[[int], Any]]:
+    """How to read and set the number of threads of a library that threadpoolctl found."""
+    if library.internal_api == "openblas" and library.threading_layer == "pthreads":
+        # threadpoolctl lets only the first thread that asks change this one; here any may, and Blas counts them.
+        for prefix, suffix in itertools.product(("", "scipy_"), ("", "64_", "_64")):
+            names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
+            if all(hasattr(library.dynlib, name) for name in names):
+                return tuple(getattr(library.dynlib, name) for name in names)
+    return library.get_num_threads, library.set_num_threads
 
 
 class Blas:
     """numpy's BLAS. As a context, it runs on the calling thread alone, until the last who asked for that leaves."""
 
     def __init__(self) -> None:
-        self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        self._functions = [_thread_functions(library) for library in libraries]
+        # With OpenMP each thread has its own number.
+        self._by_thread = [lib for lib in libraries if getattr(lib, "threading_layer", "") == "openmp"]
         self._lock = threading.Lock()
         self._users = 0
         self._threads = self._now()
 
     def _now(self) -> list[int]:
-        return [library.get_num_threads() or 1 for library in self._libraries]
+        return [read() or 1 for read, _ in self._functions]
 
     @property
     def threads(self) -> int:
@@ -43,20 +63,28 @@ class Blas:
         # A BLAS that cannot be told to keep to one thread is left alone with its own.
         return max(self._threads if self._users else self._now(), default=1)
 
+    def join(self) -> None:
+        """To be called once on each thread that runs tiles and nothing else."""
+        for library in self._by_thread:
+            library.set_num_threads(1)
+
     def __enter__(self) -> None:
         with self._lock:
             if self._users == 0:
                 self._threads = self._now()
-                for library in self._libraries:
-                    library.set_num_threads(1)
+                self._set([1] * len(self._functions))
             self._users += 1
 
     def __exit__(self, *_: Any) -> None:
         with self._lock:
             self._users -= 1
             if self._users == 0:
-                for library, threads in zip(self._libraries, self._threads, strict=True):
-                    library.set_num_threads(threads)
+                self._set(self._threads)
+
+    def _set(self, numbers: list[int]) -> None:
+        for (_, write), before, number in zip(self._functions, self._threads, numbers, strict=True):
+            if before != 1:
+                write(number)
 
 
 class Crew:
@@ -65,7 +93,7 @@ class Crew:
     def __init__(self) -> None:
         self.blas = Blas()
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.pool = ThreadPoolExecutor(max(self.cores - 1, 1), thread_name_prefix="layerhub_numpy")
+        self.pool = ThreadPoolExecutor(max(self.cores - 1, 1), "layerhub_numpy", self.blas.join)
 
     @property
     def size(self) -> int:
@@ -110,19 +138,35 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+def alone() -> Blas:
+    """A context in which BLAS runs on the calling thread alone; for many small products."""
+    return _hands().blas
+
+
 def shares(function: Callable[[int, int], Any], count: int, work: float) -> list[Any]:
     """[function(start, stop), …] over shares of range(count): one share, or one for each thread if the work is large.
 
     work: roughly how many elements are written in all. The shares depend on the number of threads and on nothing else,
     so that results are the same from call to call.
     """
-    if work < WORTH or count < 2:
+    if work < ALONE:
         return [function(0, count)]
     crew = _hands()
-    number = min(crew.size, count)
-    if number == 1:
+    number = min(crew.size, count) if work >= WORTH else 1
+    if number > 1:
+        return crew.run(function, [count * k // number for k in range(number + 1)])
+    with crew.blas:
         return [function(0, count)]
-    return crew.run(function, [count * k // number for k in range(number + 1)])
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of two matrices, by shares of the rows."""
+    work = a.size * b.shape[1] / MULTIPLICATIONS
+    if work < ALONE:
+        return a.dot(b)
+    out = np.empty((a.shape[0], b.shape[1]), a.dtype)
+    shares(lambda start, stop: np.dot(a[start:stop], b, out=out[start:stop]), len(a), work)
+    return out
 
 
 def spans(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
@@ -160,11 +204,20 @@ def column_sums(rows: np.ndarray) -> np.ndarray:
     """The sums over the first axis of a matrix, by BLAS: several times faster than ``rows.sum(axis=0)``."""
     count = len(rows)
     if count <= PART:
-        return ones(count, rows.dtype).dot(rows)
+        return small_product(ones(count, rows.dtype), rows)
     # Sums of parts round less than one long sum.
     return column_sums(np.stack([column_sums(rows[start:stop]) for start, stop in spans(0, count, PART)]))
 
 
 def row_sums(rows: np.ndarray) -> np.ndarray:
     """The sums over the second axis of a matrix."""
-    return rows.dot(ones(rows.shape[1], rows.dtype)) if rows.shape[1] <= PART else rows.sum(axis=1)
+    length = rows.shape[1]
+    return small_product(rows, ones(length, rows.dtype)) if length <= PART else rows.sum(axis=1)
+
+
+def small_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of a matrix and a vector, on this thread: BLAS would wake the others for a few microseconds."""
+    if max(a.size, b.size) < ALONE // 2:
+        return a.dot(b)
+    with alone():
+        return a.dot(b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from layerhub_tf import namespace as xp
 SMALL = 2**14
 """Weights with fewer elements are moved together: for them, calling an operation costs more than what it does."""
 
+LARGE = 2**16
+"""From so many elements on, the optimizer's operations are compiled into one."""
+
 
 @dataclass
 class Group:
@@ -31,17 +34,22 @@ class Group:
     slots: tuple[tf.Variable, ...] = ()
 
     @property
+    def alone(self) -> bool:
+        """Whether there is one weight, which keeps its shape."""
+        return len(self.members) == 1
+
+    @property
     def sizes(self) -> list[int]:
         return [math.prod(shape) for shape in self.shapes]
 
     def joined(self, arrays: Sequence[Any], lib: Any = tf) -> Any:
         """The members' arrays, out of all, as one."""
         mine = [arrays[i] for i in self.members]
-        return mine[0] if len(mine) == 1 else lib.concat([lib.reshape(a, (-1,)) for a in mine], axis=0)
+        return mine[0] if self.alone else lib.concat([lib.reshape(a, (-1,)) for a in mine], axis=0)
 
     def parted(self, array: tf.Tensor) -> Iterator[tuple[int, tf.Tensor]]:
         """Each member with its part of one array for all."""
-        if len(self.members) == 1:
+        if self.alone:
             yield self.members[0], array
         else:
             for i, part, shape in zip(self.members, tf.split(array, self.sizes), self.shapes, strict=True):
@@ -111,30 +119,51 @@ class TensorflowExecutor(Executor):
 
     def _move(self, coefficients: tf.Tensor, gradients: list[tf.Tensor]) -> None:
         """A step of the optimizer, constraints included, on the variables themselves."""
-        optimizer, registry = self.program.optimizer, self.program.registry
-        handles = [self.handles[i] for i in self.trainable]
-        weights = [self.backend.read(handle) for handle in handles]
-        gradients = optimizer.clip(self.xp, gradients)
-        kernel = registry.kernel(self.backend.name, optimizer, Call())
+        gradients = self.program.optimizer.clip(self.xp, gradients)
+        weights = [self.backend.read(self.handles[i]) for i in self.trainable]
         for dtype in dict.fromkeys(group.dtype for group in self.groups):
             groups = [group for group in self.groups if group.dtype == dtype]
-            numbers = tuple(tf.unstack(tf.cast(coefficients, self.backend.dtype(dtype))))
-            old = [group.joined(weights) for group in groups]
+            numbers = tf.unstack(tf.cast(coefficients, self.backend.dtype(dtype)))
             pulls = [group.joined(gradients) for group in groups]
-            slots = [tuple(slot.value() for slot in group.slots) for group in groups]
-            if kernel is not None:
-                new, slots = kernel.function(optimizer, numbers, old, pulls, slots)
-            else:
-                moved = [
-                    optimizer.update(self.xp, numbers, w, g, *s) for w, g, s in zip(old, pulls, slots, strict=True)
-                ]
-                new, slots = [m[0] for m in moved], [m[1:] for m in moved]
-            for group, array, rows in zip(groups, new, slots, strict=True):
-                for slot, row in zip(group.slots, rows, strict=True):
-                    slot.assign(row)
+            joined = [group.joined(weights) for group in groups if not group.alone]
+            update = partial(self._moved, groups)
+            if self._worth_compiling(groups):
+                update = tf.function(update, jit_compile=True, autograph=False)
+            several = (group for group in groups if not group.alone)
+            for group, array in zip(several, update(numbers, pulls, joined), strict=True):
                 for place, weight in group.parted(array):
-                    constraint = self._trained()[place].spec.constraint
-                    handles[place].assign(weight if constraint is None else constraint.define(self.xp, weight))
+                    self._assign(place, weight)
+
+    def _moved(self, groups: list[Group], numbers: Any, gradients: list[Any], joined: list[Any]) -> list[Any]:
+        """Moves slots, and the weights that are alone; returns the others, joined as they were given."""
+        optimizer, left = self.program.optimizer, iter(joined)
+        weights = [self.handles[self.trainable[g.members[0]]].value() if g.alone else next(left) for g in groups]
+        slots = [tuple(slot.value() for slot in group.slots) for group in groups]
+        kernel = self.program.registry.kernel(self.backend.name, optimizer, Call())
+        if kernel is not None:
+            weights, slots = kernel.function(optimizer, numbers, weights, gradients, slots)
+        else:
+            each = zip(weights, gradients, slots, strict=True)
+            weights, slots = zip(*(_first(optimizer.update(self.xp, numbers, w, g, *s)) for w, g, s in each), strict=True)
+        for group, weight, rows in zip(groups, weights, slots, strict=True):
+            for slot, row in zip(group.slots, rows, strict=True):
+                slot.assign(row)
+            if group.alone:
+                self._assign(group.members[0], weight)
+        return [weight for group, weight in zip(groups, weights, strict=True) if not group.alone]
+
+    def _assign(self, place: int, weight: tf.Tensor) -> None:
+        """A new value for a trainable weight, as its constraint allows it."""
+        constraint = self._trained()[place].spec.constraint
+        value = weight if constraint is None else constraint.define(self.xp, weight)
+        self.backend.assign(self.handles[self.trainable[place]], value)
+
+    def _worth_compiling(self, groups: list[Group]) -> bool:
+        """Whether XLA, which makes one pass of all that is done to an element, saves more than compiling costs."""
+        optimizer = self.program.optimizer
+        kernel = self.program.registry.kernel(self.backend.name, optimizer, Call())
+        large = sum(sum(group.sizes) for group in groups) >= LARGE
+        return kernel is None and large and self.device == "cpu" and _compiles(optimizer, groups[0].dtype)
 
     # What is traced
 
@@ -269,6 +298,22 @@ class TensorflowExecutor(Executor):
         if training:
             self._update(updates)
         return unwrapped(outputs)
+
+
+def _first(moved: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    return moved[0], tuple(moved[1:])
+
+
+def _compiles(optimizer: Any, dtype: str) -> bool:
+    """Whether XLA is there, and takes this optimizer."""
+    update = tf.function(partial(optimizer.update, xp), jit_compile=True, autograph=False)
+    with tf.init_scope():
+        one = tf.ones((1,), dtype)
+        try:
+            update([tf.constant(c, dtype) for c in optimizer.coefficients(1)], one, one, *(one for _ in optimizer.slots))
+        except (tf.errors.OpError, TypeError, ValueError):
+            return False
+    return True
 
 
 class Native(tf.Module):

@@ -17,7 +17,7 @@ import numpy as np
 
 from layerhub.kernels import KernelSet
 from layerhub_numpy.gradients import OnDemand, absent
-from layerhub_numpy.tiles import CACHED, column_sums, scratch, shares, spans
+from layerhub_numpy.tiles import CACHED, MULTIPLICATIONS, column_sums, scratch, shares, spans
 from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, windows
 
 kernels = KernelSet()
@@ -81,8 +81,7 @@ def correlate(
             if whole is not y:
                 y[...] = whole
 
-    # A product of matrices makes some 16 multiplications while another pass writes an element.
-    shares(run, len(jobs), out.size * (cells / 16 + 1))
+    shares(run, len(jobs), out.size * (cells / MULTIPLICATIONS + 1))
 
 
 def by_windows(x, kernel, rows, columns, groups, y) -> None:
@@ -172,7 +171,7 @@ def kernel_gradient(
             product(x[first:last], dy[first:last, top:low], rows.part(top, low), columns, groups, total)
         return total
 
-    return sum(shares(run, len(jobs), dy.size * (kh * kw * c / groups / 16 + 1)))
+    return sum(shares(run, len(jobs), dy.size * (kh * kw * c / groups / MULTIPLICATIONS + 1)))
 
 
 def gradient_by_rows(x, dy, rows, columns, groups, total) -> None:

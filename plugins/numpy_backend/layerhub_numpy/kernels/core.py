@@ -10,7 +10,7 @@ from layerhub.kernels import KernelSet
 from layerhub.stream import Stream
 from layerhub_numpy.arrays import random_bits, scatter_add
 from layerhub_numpy.gradients import OnDemand, absent
-from layerhub_numpy.tiles import column_sums
+from layerhub_numpy.tiles import column_sums, product
 
 kernels = KernelSet()
 
@@ -23,7 +23,7 @@ def as_rows(x: np.ndarray) -> np.ndarray:
 @kernels.register("Dense")
 def dense(layer, x, kernel, bias):
     # One product of two matrices: numpy's matmul of more axes would make many small ones.
-    y = as_rows(x).dot(kernel)
+    y = product(as_rows(x), kernel)
     if bias is not None:
         y += bias
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], kernel.shape[1])
@@ -34,8 +34,8 @@ def dense_vjp(layer, saved, cotangents):
     (x, kernel, bias), _ = saved
     dy = as_rows(cotangents[0])
     return OnDemand(
-        lambda: dy.dot(kernel.T).reshape(x.shape),
-        lambda: as_rows(x).T.dot(dy),
+        lambda: product(dy, kernel.T).reshape(x.shape),
+        lambda: product(as_rows(x).T, dy),
         absent if bias is None else lambda: column_sums(dy),
     )
 

@@ -14,6 +14,7 @@ from layerhub.kernels import KernelSet
 from layerhub.spec import Result
 from layerhub.spec.activations import sigmoid, tanh
 from layerhub_numpy.gradients import OnDemand, absent
+from layerhub_numpy.tiles import alone, product
 
 kernels = KernelSet()
 
@@ -42,12 +43,14 @@ class Run(NamedTuple):
 
 @kernels.register("LSTM", when=is_usual)
 def lstm(layer, x, kernel, recurrent_kernel, bias, training, mask, initial_state, rng):
-    return forward(layer, x, kernel, recurrent_kernel, bias, mask, initial_state, keep=False)[0]
+    with alone():
+        return forward(layer, x, kernel, recurrent_kernel, bias, mask, initial_state, keep=False)[0]
 
 
 @lstm.saving
 def lstm_saving(layer, x, kernel, recurrent_kernel, bias, training, mask, initial_state, rng):
-    result, run = forward(layer, x, kernel, recurrent_kernel, bias, mask, initial_state, keep=True)
+    with alone():
+        result, run = forward(layer, x, kernel, recurrent_kernel, bias, mask, initial_state, keep=True)
     return result, (kernel, recurrent_kernel, bias, initial_state, run)
 
 
@@ -113,7 +116,7 @@ def forward(layer, x, kernel, recurrent_kernel, bias, mask, initial_state, keep:
     h[:, u:] = 1
     h[0, :u], c[0] = (0, 0) if initial_state is None else (state.T for state in initial_state)
     slopes = np.empty((steps, 3 * u, n), x.dtype) if keep else None
-    product, gain = np.empty((4 * u, n), x.dtype), np.empty((u, n), x.dtype)
+    more, gain = np.empty((4 * u, n), x.dtype), np.empty((u, n), x.dtype)
     # numpy's minimum of an array and a number takes three times as long as that of two arrays.
     largest = np.full((3 * u, n), np.finfo(x.dtype).max) if keep else None
 
@@ -121,7 +124,7 @@ def forward(layer, x, kernel, recurrent_kernel, bias, mask, initial_state, keep:
         for t in range(steps):
             old, new, now = t, t + 1, gates[t]
             h_old, h_new, c_old, c_new = h[old % len(h)], h[new % len(h)], c[old % len(c)], c[new % len(c)]
-            now += np.dot(recurrent, h_old, out=product)
+            now += np.dot(recurrent, h_old, out=more)
             sigmoids, g = now[: 3 * u], now[3 * u :]
             # sigmoid(z) = 1 / (1 + e), its slope e / (1 + e)**2, with e = exp(-z): both accurate in both tails.
             np.exp(sigmoids, out=sigmoids)
@@ -156,14 +159,15 @@ def forward(layer, x, kernel, recurrent_kernel, bias, mask, initial_state, keep:
 def lstm_vjp(layer, saved, cotangents):
     kernel, recurrent_kernel, bias, initial_state, run = saved
     u = layer.units
-    dz, dh, dc = backward(layer, recurrent_kernel, run, *cotangents)
+    with alone():
+        dz, dh, dc = backward(layer, recurrent_kernel, run, *cotangents)
     # All steps of all samples side by side, for one product each.
     dz = dz.swapaxes(0, 1).reshape(4 * u, -1)
     steps, n, d = run.x.shape
     return OnDemand(
-        lambda: batch_major(layer, dz.T.dot(arranged(kernel, u)).reshape(steps, n, d)),
-        lambda: restored(dz.dot(run.x.reshape(steps * n, d)), u),
-        lambda: restored(dz.dot(run.h[:-1, :u].swapaxes(1, 2).reshape(steps * n, u)), u),
+        lambda: batch_major(layer, product(dz.T, arranged(kernel, u)).reshape(steps, n, d)),
+        lambda: restored(product(dz, run.x.reshape(steps * n, d)), u),
+        lambda: restored(product(dz, run.h[:-1, :u].swapaxes(1, 2).reshape(steps * n, u)), u),
         absent if bias is None else lambda: restored(dz.sum(axis=1), u),
         absent,
         absent,

@@ -6,6 +6,7 @@ torch's fused functions are private: where a version lacks them, the definitions
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 
@@ -14,24 +15,31 @@ from layerhub.kernels import KernelSet
 kernels = KernelSet()
 
 
+@cache
+def endless(device):
+    """The count of infinitely many steps."""
+    return torch.tensor(math.inf, device=device)
+
+
 def like(weight, gradient):
-    """The gradient with its elements in memory as the weight's are; fused functions go through both side by side."""
-    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
+    """The gradient with its elements in memory as the weight's are: fused functions go through both side by side."""
+    if weight.ndim < 2 or gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)
 
 
 def adam(optimizer, coefficients, weights, gradients, slots):
     if not weights:
         return weights, slots
     rate, corrected = coefficients
-    momenta, velocities, *tops = map(list, zip(*slots, strict=True))
-    # The definition's bias corrections are in its second coefficient, and its epsilon stands beside the uncorrected
-    # root; after infinitely many steps torch corrects nothing, and its epsilon stands there too.
-    steps = [torch.full((), math.inf, device=weights[0].device)] * len(weights)
+    momenta, velocities, *tops = zip(*slots, strict=True)
     decay = optimizer.weight_decay * rate / corrected if optimizer.weight_decay and corrected else 0.0
+    # The definition's bias corrections are in its second coefficient, and its epsilon stands beside the uncorrected
+    # root. After infinitely many steps torch corrects nothing, and its epsilon stands there too.
     torch._fused_adamw_(
-        weights, list(map(like, weights, gradients)), momenta, velocities, tops[0] if tops else [], steps,
-        lr=corrected, beta1=optimizer.beta_1, beta2=optimizer.beta_2, weight_decay=decay, eps=optimizer.epsilon,
-        amsgrad=bool(tops), maximize=False,
+        weights, list(map(like, weights, gradients)), momenta, velocities, tops[0] if tops else (),
+        [endless(weights[0].device)] * len(weights), lr=corrected, beta1=optimizer.beta_1, beta2=optimizer.beta_2,
+        weight_decay=decay, eps=optimizer.epsilon, amsgrad=bool(tops), maximize=False,
     )  # fmt: skip
     return weights, slots
 
