@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from layerhub.errors import GraphError, LayerHubError
+from layerhub.errors import GraphError, LayerHubError, ParameterError
 from layerhub.graph import Input, Tensor, nodes_of
 from layerhub.network import Network, deserialize_layer, serialize_layer
 from layerhub.spec.core import InputLayer
@@ -108,6 +109,20 @@ class Sequential(Trainable):
         return cls(
             [*made, *map(deserialize_layer, entries)], name=config.get("name"), **{"seed": config.get("seed")} | options
         )
+
+
+def model_from_json(text: str, backend: str | None = None, device: str | None = None) -> Any:
+    """The model that ``to_json`` wrote down, with fresh weights, on any backend."""
+    try:
+        entry = json.loads(text)
+        kind = Network.kinds[entry["class_name"]]
+        config = entry["config"]
+    except (ValueError, TypeError, KeyError) as problem:
+        known = ", ".join(sorted(Network.kinds))
+        raise ParameterError(
+            f"the text is no model's JSON, which has a class_name (one of {known}) and a config: {problem}"
+        ) from None
+    return kind.from_config(config, backend=backend, device=device)
 
 
 def clone_model(model: Any, backend: str | None = None, device: str | None = None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -364,6 +365,10 @@ class Network:
             "input_layers": [keys[x] for x in self.inputs],
             "output_layers": [keys[y] for y in self.outputs],
         }
+
+    def to_json(self, **options: Any) -> str:
+        """The configuration as JSON text; ``lh.models.model_from_json`` reads it. options: those of ``json.dumps``."""
+        return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **options)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **options: Any) -> Any:

@@ -570,3 +570,16 @@ def test_two_models_take_turns_without_disturbing_each_other():
     expected = [model.predict(X, verbose=0) for model in models]
     for model, wanted in itertools.islice(itertools.cycle(zip(models, expected, strict=True)), 6):
         assert np.array_equal(model.predict(X, verbose=0), wanted)
+
+
+@pytest.mark.parametrize("make", [small, branching])
+def test_a_models_json_makes_an_equal_model(make):
+    model = make()
+    copy = lh.models.model_from_json(model.to_json(indent=1), backend="numpy")
+    assert copy.get_config() == model.get_config()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"class_name": "Modell", "config": {}}', '{"class_name": "Model"}'])
+def test_what_is_no_models_json_is_told(text):
+    with pytest.raises(LayerHubError, match="class_name"):
+        lh.models.model_from_json(text)

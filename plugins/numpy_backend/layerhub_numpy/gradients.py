@@ -16,7 +16,8 @@ class OnDemand(Sequence):
         return len(self.makers)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.makers[index]()
+        found = self.makers[index]
+        return tuple(make() for make in found) if isinstance(index, slice) else found()
 
 
 def absent() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 WORTH = 1 << 19
-"""The work, in elements written, below which handing it to another thread costs more than it saves."""
+"""The work, in elements written, that makes it worth while to ask another thread."""
 
 ALONE = 1 << 14
 """The work below which BLAS keeps to one thread by itself."""
@@ -120,6 +120,7 @@ _making = threading.Lock()
 
 
 def _hands() -> Crew:
+    """The crew, made once."""
     global _crew
     if _crew is None:
         with _making:
@@ -140,7 +141,7 @@ if hasattr(os, "register_at_fork"):
 
 def alone() -> Blas:
     """A context in which BLAS runs on the calling thread alone; for many small products."""
-    return _hands().blas
+    return (_crew or _hands()).blas
 
 
 def shares(function: Callable[[int, int], Any], count: int, work: float) -> list[Any]:
@@ -151,8 +152,8 @@ def shares(function: Callable[[int, int], Any], count: int, work: float) -> list
     """
     if work < ALONE:
         return [function(0, count)]
-    crew = _hands()
-    number = min(crew.size, count) if work >= WORTH else 1
+    crew = _crew or _hands()
+    number = int(min(crew.size, count, 1 + work // WORTH))
     if number > 1:
         return crew.run(function, [count * k // number for k in range(number + 1)])
     with crew.blas:

@@ -351,7 +351,8 @@ def channels_kernel_gradient(x, dy, window, rows, columns) -> np.ndarray:
                 total += np.einsum("trwijc,trwc->ijc", seen, gradient, out=product)
         return total
 
-    return sum(shares(run, len(jobs), dy.size * len(shape))).reshape(*window, -1, c).sum(axis=2)
+    total = sum(shares(run, len(jobs), dy.size * math.prod(window)))
+    return total.reshape(*window, -1, c).sum(axis=2)
 
 
 def channels_input_gradient(shape, dy, kernel, rows, columns) -> np.ndarray:

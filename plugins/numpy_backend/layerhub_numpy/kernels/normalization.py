@@ -28,7 +28,8 @@ class Channels(NamedTuple):
     def of(cls, layer, x: np.ndarray) -> Channels:
         channels = x.shape[layer.axis]
         places = x.size // channels if channels else 0
-        # The largest power of two that divides the number of places, as far as rows stay short enough.
+        # The largest power of two that divides the number of places, as far as rows stay short enough; of few places
+        # there are not enough rows to gain anything.
         repeat = 1 if x.size <= channels * 64 else places & -places
         while repeat * channels > 2048 and repeat > 1:
             repeat //= 2

@@ -77,7 +77,7 @@ def arranged(weights: np.ndarray, units: int) -> np.ndarray:
 
 def restored(rows: np.ndarray, units: int) -> np.ndarray:
     """The weights that ``arranged`` gives these rows of."""
-    return np.roll(rows, -units, axis=0).T
+    return np.ascontiguousarray(np.roll(rows, -units, axis=0).T)
 
 
 def negated(weights: np.ndarray, units: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from layerhub.kernels import KernelSet
 kernels = KernelSet()
 
 
-@kernels.register("Dense")
+@kernels.register("Dense", memory={"kernel": (1, 0)})
 def dense(layer, x, kernel, bias):
     if bias is not None and x.ndim == 2:
         return torch.addmm(bias, x, kernel)
