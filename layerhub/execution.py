@@ -84,6 +84,10 @@ class Executor:
         self.metric_state: list[tuple[Any, ...]] = []
         self.loss_state: list[Any] = []
         self._functions: dict[Any, Callable] = {}
+        specs = [variable.spec for variable in program.variables]
+        self._regularized = [(i, spec.regularizer) for i, spec in enumerate(specs) if spec.regularizer is not None]
+        self._constrained: list[tuple[int, Any]] = []
+        self._moving: Callable[..., Any] | None = None
         self.bind()
         self.reset_metrics()
 
@@ -171,10 +175,9 @@ class Executor:
             total = part if total is None else total + part
         for penalty in penalties:
             total = penalty if total is None else total + penalty
-        for variable, weight in zip(self.program.variables, weights, strict=True):
-            if variable.spec.regularizer is not None:
-                penalty = variable.spec.regularizer.define(xp, weight)
-                total = penalty if total is None else total + penalty
+        for index, regularizer in self._regularized:
+            penalty = regularizer.define(xp, weights[index])
+            total = penalty if total is None else total + penalty
         return total, parts
 
     def _counts(self, own: Any, mask: Any, values: Any) -> Any:
@@ -207,19 +210,16 @@ class Executor:
         optimizer = self.program.optimizer
         assert optimizer is not None
         gradients = optimizer.clip(self.xp, gradients)
-        kernel = self.program.registry.kernel(self.backend.name, optimizer, Call())
-        if kernel is not None:
-            weights, slots = kernel.function(optimizer, coefficients, weights, gradients, slots)
+        if self._moving is not None:
+            weights, slots = self._moving(optimizer, coefficients, weights, gradients, slots)
         else:
             moved = [
                 optimizer.update(self.xp, coefficients, w, g, *s)
                 for w, g, s in zip(weights, gradients, slots, strict=True)
             ]
             weights, slots = [new[0] for new in moved], [tuple(new[1:]) for new in moved]
-        for k, index in enumerate(self.trainable):
-            constraint = self.program.variables[index].spec.constraint
-            if constraint is not None:
-                weights[k] = constraint.define(self.xp, weights[k])
+        for k, constraint in self._constrained:
+            weights[k] = constraint.define(self.xp, weights[k])
         return weights, slots
 
     def measured(
@@ -250,7 +250,13 @@ class Executor:
         """Make ready to train: the trainable weights, and zeros for their slots where there are none yet."""
         self.fresh()
         self.trainable = [i for i, v in enumerate(self.program.variables) if v.trainable]
-        names = self.program.optimizer.slots if self.program.optimizer is not None else ()
+        constraints = [v.spec.constraint for v in self._trained()]
+        self._constrained = [(k, constraint) for k, constraint in enumerate(constraints) if constraint is not None]
+        optimizer = self.program.optimizer
+        names = optimizer.slots if optimizer is not None else ()
+        if optimizer is not None:
+            kernel = self.program.registry.kernel(self.backend.name, optimizer, Call())
+            self._moving = None if kernel is None else kernel.function
         if len(self.slots) != len(self.trainable) or any(len(s) != len(names) for s in self.slots):
             self.load_slots([tuple(np.zeros(v.shape) for _ in names) for v in self._trained()])
 

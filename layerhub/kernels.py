@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from layerhub.errors import KernelError
@@ -69,6 +70,11 @@ class Kernel:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    @cached_property
+    def asks_for_call(self) -> bool:
+        """Whether ``when`` takes the circumstances of the call, too."""
+        return self.when is not None and len(inspect.signature(self.when).parameters) == 2
+
     def vjp(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorates the kernel's vector-Jacobian product."""
         self.backward = function
@@ -90,9 +96,8 @@ class Kernel:
         """Whether this kernel takes this configuration."""
         if self.when is None:
             return True
-        both = len(inspect.signature(self.when).parameters) == 2
         try:
-            return bool(self.when(layer, call) if both else self.when(layer))
+            return bool(self.when(layer, call) if self.asks_for_call else self.when(layer))
         except Exception as problem:
             told = f"{type(problem).__name__}: {problem}"
             raise KernelError(

@@ -30,6 +30,7 @@ class Sequential(Trainable):
         seed: int | None = None,
     ):
         self._stack: list[Any] = []
+        self._members: set[int] = set()
         self._begin(backend, device, name, seed)
         for layer in layers or ():
             self._push(layer)
@@ -41,15 +42,20 @@ class Sequential(Trainable):
         try:
             self._rebuild()
         except LayerHubError:
-            self._stack.remove(layer)
+            self._drop()
             raise
 
     def pop(self) -> Any:
         """Take the last layer away, and return it."""
         if not self._stack:
             raise GraphError(f"{self.name} has no layers to pop")
-        layer = self._stack.pop()
+        layer = self._drop()
         self._rebuild()
+        return layer
+
+    def _drop(self) -> Any:
+        layer = self._stack.pop()
+        self._members.remove(id(layer))
         return layer
 
     def _push(self, layer: Any) -> None:
@@ -60,9 +66,10 @@ class Sequential(Trainable):
         elif isinstance(layer, InputLayer):
             self._push(nodes_of(layer)[0].outputs[0] if nodes_of(layer) else Input(batch_shape=layer.full_shape))
         elif isinstance(layer, (Layer, Network)):
-            if layer in self._stack:
+            if id(layer) in self._members:
                 raise GraphError(f"{self.name} has the layer {layer.label!r} already; use a Model to share layers")
             self._stack.append(layer)
+            self._members.add(id(layer))
         else:
             raise GraphError(f"{self.name}: a layer was expected, not {layer!r}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform, get_origin, get_type_hints
+from inspect import get_annotations
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform, get_origin
 
 from layerhub.errors import ParameterError, ShapeError, UnknownNameError, suggest
 from layerhub.spec.domains import Domain, domain_of
@@ -162,9 +163,7 @@ class Spec:
         super().__init_subclass__(**options)
         cls.abstract = abstract
         own = {}
-        hints = get_type_hints(cls, include_extras=True)
-        for name in vars(cls).get("__annotations__", {}):
-            hint = hints[name]
+        for name, hint in get_annotations(cls, eval_str=True).items():
             if get_origin(hint) is ClassVar or name.startswith("_"):
                 continue
             default = vars(cls).get(name, REQUIRED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -151,21 +151,36 @@ def unslice(x: torch.Tensor, shape: tuple[int, ...], index: tuple[Any, ...]) -> 
     return y
 
 
+@lru_cache(maxsize=4096)
+def _tables(key: tuple[int, int], device: Any) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    """The keys of all rounds, and the multipliers, as columns for two rows that change places in every round."""
+    columns = []
+    for number in range(ROUNDS):
+        keys = [(word + number * weyl) & WORD for word, weyl in zip(key, WEYL, strict=True)]
+        columns.append(keys if number % 2 else keys[::-1])
+    factors = torch.tensor([MULTIPLIERS, MULTIPLIERS[::-1]], device=device)
+    return torch.tensor(columns, device=device).unsqueeze(-1).unbind(), factors.unsqueeze(-1).unbind()
+
+
 def random_bits(stream: Stream, shape: tuple[int, ...], device: Any = None) -> torch.Tensor:
-    """The portable stream, as ``layerhub.stream`` describes it, with plain numbers for the words that all blocks share."""
+    """The portable stream, as ``layerhub.stream`` describes it, two words at a time.
+
+    Only what is multiplied must be clear of the bits above the 32 that count; so they are taken off once a round.
+    """
     count = math.prod(shape)
-    words: list[Any] = [torch.arange((count + 3) // 4, device=device), stream.call, stream.step, stream.part]
-    keys = stream.key
-    for _ in range(ROUNDS):
-        first, second = words[0] * MULTIPLIERS[0], words[2] * MULTIPLIERS[1]
-        words = [
-            (second >> 32 & WORD) ^ words[1] ^ keys[0],
-            second & WORD,
-            (first >> 32 & WORD) ^ words[3] ^ keys[1],
-            first & WORD,
-        ]
-        keys = tuple((key + weyl) & WORD for key, weyl in zip(keys, WEYL, strict=True))
-    return torch.stack(words, dim=-1).reshape(-1)[:count].reshape(shape)
+    keys, factors = _tables(stream.key, device)
+    even = torch.empty((2, (count + 3) // 4), dtype=torch.int64, device=device)  # words 0 and 2
+    torch.arange(even.shape[1], out=even[0])
+    even[1] = stream.step
+    odd = torch.full((2, 1), stream.part, dtype=torch.int64, device=device)  # words 3 and 1
+    odd[1] = stream.call
+    for number, key in enumerate(keys):
+        product = even * factors[number % 2]
+        even = (product >> 32).bitwise_xor_(odd).bitwise_xor_(key).bitwise_and_(WORD)
+        odd = product.flip(0)
+    odd.bitwise_and_(WORD)
+    words = torch.stack((even[0], odd[1], even[1], odd[0]), dim=-1)
+    return words.reshape(-1)[:count].reshape(shape)
 
 
 EXTRAS = {function.__name__: function for function in (erf, einsum, pad, scatter_add, unslice, random_bits)} | {

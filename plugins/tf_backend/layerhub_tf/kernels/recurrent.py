@@ -62,7 +62,7 @@ def _ordered(weight):
 
 def _forward(gates, weight, h, c, counts, sequences):
     """(h at all steps or None, the last h, the last c). counts: (time, batch, 1), which steps count, or None."""
-    (outputs, _), h, c = _loop(gates, weight, h, c, counts, (sequences, False))
+    (outputs, *_), h, c = _loop(gates, weight, h, c, counts, (sequences, False, False))
     return outputs, h, c
 
 
@@ -71,11 +71,11 @@ def _differentiable(gates, weight, h, c, counts, sequences):
 
     @tf.custom_gradient
     def run(gates, weight, h, c):
-        (hs, cs), last_h, last_c = _loop(gates, weight, h, c, counts, (True, True))
+        (hs, cs, zs), last_h, last_c = _loop(gates, weight, h, c, counts, (True, True, True))
 
         def pull(*cotangents):
             dhs = cotangents[0] if sequences else None
-            return _backward(gates, weight, h, c, hs, cs, counts, dhs, *cotangents[-2:])
+            return _backward(weight, h, c, hs, cs, zs, counts, dhs, *cotangents[-2:])
 
         return ((hs, last_h, last_c) if sequences else (last_h, last_c)), pull
 
@@ -84,14 +84,14 @@ def _differentiable(gates, weight, h, c, counts, sequences):
 
 
 def _loop(gates, weight, h, c, counts, kept):
-    """The steps from first to last. kept: whether h, and c, of all steps are wanted.
+    """The steps from first to last. kept: whether h, c, z (what goes into the gates) of all steps are wanted.
 
-    Returns what was kept of h and of c (None for what was not), the last h, the last c.
+    Returns what was kept (None for what was not), the last h, the last c.
     """
-    units, shape = weight.shape[0], tf.shape(h)
+    units = weight.shape[0]
     now, counted = _read(gates), None if counts is None else _read(counts)
 
-    def step(t, h, c, rows):
+    def step(t, h, c, lists):
         z = now(t) + tf.matmul(h, weight)
         doors, g = tf.split(z, (3 * units, units), axis=1)
         i, f, o = tf.split(tf.sigmoid(doors), 3, axis=1)
@@ -100,21 +100,21 @@ def _loop(gates, weight, h, c, counts, kept):
         if counted is not None:
             valid = counted(t)
             new_h, new_c = tf.where(valid, new_h, h), tf.where(valid, new_c, c)
-        wanted = [row for row, keep in zip((new_h, new_c), kept, strict=True) if keep]
-        return t + 1, new_h, new_c, [_written(r, t, row) for r, row in zip(rows, wanted, strict=True)]
+        rows = [row for row, keep in zip((new_h, new_c, z), kept, strict=True) if keep]
+        return t + 1, new_h, new_c, [_written(rows_, t, row) for rows_, row in zip(lists, rows, strict=True)]
 
-    rows, h, c = _repeated(step, xp.size(gates, 0), h, c, [_rows(gates, shape) for keep in kept if keep])
-    stacks = [_stacked(r, shape, h) for r in rows]
+    shapes = [tf.shape(x)[-2:] for x, keep in zip((h, c, gates), kept, strict=True) if keep]
+    lists, h, c = _repeated(step, xp.size(gates, 0), h, c, [_rows(gates, shape) for shape in shapes])
+    stacks = [_stacked(rows, shape, gates.dtype) for rows, shape in zip(lists, shapes, strict=True)]
     return [stacks.pop(0) if keep else None for keep in kept], h, c
 
 
-def _backward(gates, weight, h, c, hs, cs, counts, dhs, dh, dc):
+def _backward(weight, h, c, hs, cs, zs, counts, dhs, dh, dc):
     """The gradients of gates, weight, h and c, from those of h at all steps (or None), the last h and the last c."""
-    units, shape = weight.shape[0], tf.shape(gates)[1:]
-    # What the steps had inside follows from the states alone, for all steps at a time.
+    units, last = weight.shape[0], xp.size(zs, 0) - 1
+    # What needs no step before it is done for all steps at a time.
     before, c_before = tf.concat((h[None], hs), 0)[:-1], tf.concat((c[None], cs), 0)[:-1]
-    z = gates + xp.matmul(before, weight)
-    doors, g = tf.split(z, (3 * units, units), axis=2)
+    doors, g = tf.split(zs, (3 * units, units), axis=2)
     # The complement of each gate, without the cancellation of 1 - gate.
     opened, closed = tf.sigmoid(doors), tf.sigmoid(-doors)
     (i, f, o), (i_, f_, o_), g = tf.split(opened, 3, axis=2), tf.split(closed, 3, axis=2), tf.tanh(g)
@@ -128,7 +128,7 @@ def _backward(gates, weight, h, c, hs, cs, counts, dhs, dh, dc):
         f = xp.where(counts, f, 1)
     now = _read(tf.concat((slopes, through, f), 2))
     pulled, counted = None if dhs is None else _read(dhs), None if counts is None else _read(counts)
-    last = xp.size(gates, 0) - 1
+    back = tf.transpose(weight)
 
     def step(t, dh, dc, rows):
         t = last - t
@@ -136,12 +136,12 @@ def _backward(gates, weight, h, c, hs, cs, counts, dhs, dh, dc):
         dh = dh if pulled is None else dh + pulled(t)
         dc = dc + dh * through
         dz = slope * tf.concat((dc, dc, dh, dc), 1)
-        before = tf.matmul(dz, weight, transpose_b=True)
+        before = tf.matmul(dz, back)
         before = before if counted is None else before + xp.where(counted(t), 0, dh)
         return last - t + 1, before, dc * f, [_written(rows[0], t, dz)]
 
-    (dz,), dh, dc = _repeated(step, last + 1, dh, dc, [_rows(gates, shape)])
-    dz = _stacked(dz, shape, gates)
+    (dz,), dh, dc = _repeated(step, last + 1, dh, dc, [_rows(zs, tf.shape(zs)[1:])])
+    dz = _stacked(dz, tf.shape(zs)[1:], zs.dtype)
     rows = tf.reshape(before, (-1, units)), tf.reshape(dz, (-1, 4 * units))
     return dz, tf.matmul(*rows, transpose_a=True), dh, dc
 
@@ -175,6 +175,5 @@ def _written(rows, t, row):
     return tf.raw_ops.TensorListSetItem(input_handle=rows, index=t, item=row)
 
 
-def _stacked(rows, shape, like):
-    stack = tf.raw_ops.TensorListStack(input_handle=rows, element_shape=shape, element_dtype=like.dtype)
-    return tf.ensure_shape(stack, (None, None, like.shape[-1]))
+def _stacked(rows, shape, dtype):
+    return tf.raw_ops.TensorListStack(input_handle=rows, element_shape=shape, element_dtype=dtype)

@@ -1,4 +1,4 @@
-"""Dense, embedding."""
+"""Dense, dropout, embedding."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch.nn.functional import embedding as rows_of
 from torch.nn.functional import linear
 
 from layerhub.kernels import KernelSet
+from layerhub_torch.namespace import random_bits
 
 kernels = KernelSet()
 
@@ -16,6 +17,15 @@ def dense(layer, x, kernel, bias):
     if bias is not None and x.ndim == 2:
         return torch.addmm(bias, x, kernel)
     return linear(x, kernel.mT, bias)
+
+
+@kernels.register("Dropout", when=lambda layer, call: call.training and 0 < layer.rate < 1)
+def dropout(layer, x, training, rng):
+    shape = [
+        size if own is None else own for own, size in zip(layer.noise_shape or [None] * x.ndim, x.shape, strict=True)
+    ]
+    dropped = random_bits(rng, shape, x.device) < round(layer.rate * 2**32)
+    return (x / (1 - layer.rate)).masked_fill_(dropped, 0.0)
 
 
 @kernels.register("Embedding")
