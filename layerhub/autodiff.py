@@ -32,58 +32,19 @@ class Node:
         self.order = next(_order)
 
 
-class Var:
+class Var(namespace.Operand):
     """An array whose making is recorded."""
 
     __slots__ = ("node", "position", "space", "value")
-    __array_ufunc__ = None  # numpy arrays and scalars leave mixed arithmetic to us
 
     def __init__(self, value: Any, space: Differentiable, node: Node | None = None, position: int = 0):
         self.value, self.space, self.node, self.position = value, space, node, position
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.value.ndim
-
-    @property
-    def dtype(self) -> Any:
-        return self.value.dtype
 
     def __getitem__(self, index: Any) -> Any:
         return self.space.slice(self, index if isinstance(index, tuple) else (index,))
 
     def __repr__(self) -> str:
         return f"Var({self.value!r})"
-
-
-def _operators() -> None:
-    names = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow"}
-    compare = {
-        "lt": "less",
-        "le": "less_equal",
-        "gt": "greater",
-        "ge": "greater_equal",
-        "eq": "equal",
-        "ne": "not_equal",
-    }
-    for python, name in (names | compare).items():
-        setattr(Var, f"__{python}__", lambda a, b, name=name: getattr(a.space, name)(a, b))
-    for python, name in names.items():
-        setattr(Var, f"__r{python}__", lambda a, b, name=name: getattr(a.space, name)(b, a))
-    for python, made in {
-        "neg": lambda a: a.space.negative(a),
-        "matmul": lambda a, b: a.space.matmul(a, b),
-        "rmatmul": lambda a, b: a.space.matmul(b, a),
-    }.items():
-        setattr(Var, f"__{python}__", made)
-    Var.__hash__ = object.__hash__  # type: ignore[method-assign]
-
-
-_operators()
 
 
 def value_of(x: Any) -> Any:

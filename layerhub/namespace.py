@@ -57,6 +57,57 @@ class Namespace:
         return f"Namespace({getattr(self.base, '__name__', self.base)})"
 
 
+class Operand:
+    """An array with a namespace of its own (``space``), over another array (``value``): operators are its functions.
+
+    Of two such arrays that meet, the one whose namespace is deeper does the operation.
+    """
+
+    __slots__ = ()
+    __array_ufunc__ = None  # numpy's arrays and scalars leave mixed operations to us
+    __hash__ = object.__hash__
+
+    value: Any
+    space: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def dtype(self) -> Any:
+        return self.value.dtype
+
+    def __neg__(self) -> Any:
+        return self.space.negative(self)
+
+
+def _binary(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
+    def operate(a: Any, b: Any) -> Any:
+        if getattr(getattr(b, "space", None), "depth", -1) > a.space.depth:
+            return NotImplemented
+        function = getattr(a.space, name)
+        return function(b, a) if swapped else function(a, b)
+
+    return operate
+
+
+for _python, _name in {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow", "matmul": "matmul",
+    "and": "logical_and", "or": "logical_or",
+}.items():  # fmt: skip
+    setattr(Operand, f"__{_python}__", _binary(_name, swapped=False))
+    setattr(Operand, f"__r{_python}__", _binary(_name, swapped=True))
+for _python, _name in {
+    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal",
+}.items():  # fmt: skip
+    setattr(Operand, f"__{_python}__", _binary(_name, swapped=False))
+
+
 def erf(xp: Any, x: Any) -> Any:
     """The error function, to a few units in the last place of float64.
 

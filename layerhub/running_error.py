@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partialmethod
 from typing import Any
 
 import numpy as np
 
-from layerhub.namespace import Namespace
+from layerhub.namespace import Namespace, Operand
 
 UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
 """The unit roundoff of each float type."""
@@ -31,90 +30,31 @@ ULPS = {"exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 8, "erf": 8, "sqrt":
 """Units in the last place by which a good implementation may miss: about 1.5 times the worst that was measured."""
 
 
-class Bounded:
+class Bounded(Operand):
     """Values with bounds on their errors."""
 
     __slots__ = ("error", "space", "value")
-    __array_ufunc__ = None
 
     def __init__(self, value: Any, error: Any, space: RunningError):
         self.value = np.asarray(value, dtype=np.float64)
         self.error = np.broadcast_to(np.asarray(error, dtype=np.float64), self.value.shape)
         self.space = space
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.value.ndim
-
-    @property
-    def dtype(self) -> Any:
-        return self.value.dtype
-
     def __getitem__(self, index: Any) -> Bounded:
         return Bounded(self.value[index], self.error[index], self.space)
 
 
-class Decided:
-    """Truth values, and which of them could as well be otherwise."""
+class Decided(Operand):
+    """Truth values or indices, and which of them could as well be otherwise."""
 
     __slots__ = ("open", "space", "value")
-    __array_ufunc__ = None
 
     def __init__(self, value: Any, open_: Any, space: RunningError):
         self.value, self.space = np.asarray(value), space
         self.open = np.broadcast_to(np.asarray(open_, dtype=bool), self.value.shape)
 
-    shape = property(lambda self: self.value.shape)
-    ndim = property(lambda self: self.value.ndim)
-    dtype = property(lambda self: self.value.dtype)
-
     def __getitem__(self, index: Any) -> Decided:
         return Decided(self.value[index], self.open[index], self.space)
-
-
-def _operators() -> None:
-    arithmetic = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow"}
-    compare = {
-        "lt": "less",
-        "le": "less_equal",
-        "gt": "greater",
-        "ge": "greater_equal",
-        "eq": "equal",
-        "ne": "not_equal",
-    }
-
-    def apply(a: Bounded, b: Any, name: str) -> Any:
-        # A recorded array (autodiff.Var) on the right does the operation itself.
-        return NotImplemented if _foreign(b) else getattr(a.space, name)(a, b)
-
-    for python, name in (arithmetic | compare).items():
-        setattr(Bounded, f"__{python}__", partialmethod(apply, name=name))
-    for python, name in arithmetic.items():
-        setattr(Bounded, f"__r{python}__", lambda a, b, name=name: getattr(a.space, name)(b, a))
-    setattr(Bounded, "__neg__", lambda a: a.space.negative(a))  # noqa: B010
-    Bounded.__hash__ = object.__hash__  # type: ignore[method-assign]
-    for python, name in {"and": "logical_and", "or": "logical_or"}.items():
-        setattr(Decided, f"__{python}__", lambda a, b, name=name: getattr(a.space, name)(a, b))
-        setattr(Decided, f"__r{python}__", lambda a, b, name=name: getattr(a.space, name)(a, b))
-    # What equals an index that is undecided is undecided.
-    for python, compare_values in {"eq": np.equal, "ne": np.not_equal}.items():
-
-        def compared(a: Decided, b: Any, function: Any = compare_values) -> Decided:
-            return Decided(function(a.value, _raw(b)), a.open | _open(b), a.space)
-
-        setattr(Decided, f"__{python}__", compared)
-    Decided.__hash__ = object.__hash__  # type: ignore[method-assign]
-
-
-_operators()
-
-
-def _foreign(x: Any) -> bool:
-    return getattr(x, "__array_ufunc__", True) is None and not isinstance(x, (Bounded, Decided))
 
 
 def _raw(x: Any) -> Any:
@@ -256,6 +196,8 @@ class RunningError(Namespace):
     # Comparisons and choices
 
     def _compare(self, name, a, b):
+        if isinstance(a, Decided) or isinstance(b, Decided):  # what is compared with something open is open
+            return Decided(getattr(np, name)(_raw(a), _raw(b)), _open(a) | _open(b), self)
         (va, ea), (vb, eb) = self._of(a), self._of(b)
         close = ~(np.abs(va - vb) > ea + eb) & (np.asarray(ea + eb) != 0)
         return Decided(getattr(np, name)(va, vb), close, self)
@@ -273,7 +215,7 @@ class RunningError(Namespace):
         return self._compare("greater_equal", a, b)
 
     def equal(self, a, b):
-        return self._compare("equal", a, b) if not isinstance(a, Decided) else a == b
+        return self._compare("equal", a, b)
 
     def not_equal(self, a, b):
         return self._compare("not_equal", a, b)
