@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerhub.stream import MULTIPLIERS, ROUNDS, WEYL, WORD, Stream
+from layerhub_numpy.memory import empty, zeros
 from layerhub_numpy.tiles import shares, spans
 
 
@@ -58,7 +59,7 @@ def scatter_add(size: int, index: np.ndarray, updates: np.ndarray) -> np.ndarray
     """Sums of updates by row: sorted by row, so that each row is one run; those with one update are copied."""
     rest = updates.shape[index.ndim :]
     updates = updates.reshape(index.size, *rest)
-    total = np.zeros((size, *rest), updates.dtype)
+    total = zeros((size, *rest), updates.dtype)
     order = np.argsort(index.reshape(-1), kind="stable")
     rows = index.reshape(-1)[order]
     starts = np.flatnonzero(np.concatenate((rows[:1] == rows[:1], rows[1:] != rows[:-1])))
@@ -93,7 +94,7 @@ def random_bits(stream: Stream, shape: tuple[Any, ...]) -> np.ndarray:
     """``layerhub.stream.random_bits``, bit for bit, in unsigned arithmetic and in place."""
     count = math.prod(int(size) for size in shape)
     blocks = (count + 3) // 4
-    out = np.empty((blocks, 4), np.uint64)
+    out = empty((blocks, 4), np.uint64)
 
     def draw(start: int, stop: int) -> None:
         for begin, end in spans(start, stop, BLOCKS):

@@ -11,12 +11,16 @@ import itertools
 import math
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from layerhub_numpy.memory import empty
 
 WORTH = 1 << 19
 """The work, in elements written, that makes it worth while to ask another thread."""
@@ -27,8 +31,12 @@ ALONE = 1 << 14
 MULTIPLICATIONS = 16
 """How many multiplications of a product of matrices take as long as writing an element in another loop."""
 
-CACHED = 1 << 16
-"""How many elements of float32 a tile may write so that it is still in the cache for the next pass."""
+CACHED = 1 << 17
+"""How many elements of float32 a tile may have so that they are still in the cache for the next pass.
+
+Smaller tiles would be quicker for one thread; but at the end of each pass a thread takes the interpreter lock, and two
+threads that do so every few microseconds wait for each other.
+"""
 
 
 def _thread_functions(library: Any) -> tuple[Callable[[], int], Callable[[int], Any]]:
@@ -88,31 +96,66 @@ class Blas:
 
 
 class Crew:
-    """The threads, started when first needed."""
+    """Threads that wait for calls: a pool that does less around each call than one of ``concurrent.futures``."""
 
     def __init__(self) -> None:
         self.blas = Blas()
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.pool = ThreadPoolExecutor(max(self.cores - 1, 1), "layerhub_numpy", self.blas.join)
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        for number in range(1, self.cores):
+            threading.Thread(target=self._serve, name=f"layerhub_numpy {number}", daemon=True).start()
+
+    def _serve(self) -> None:
+        self.blas.join()
+        while True:
+            self._calls.get()()
 
     @property
     def size(self) -> int:
         """How many threads may work at once, the caller's included."""
         return min(self.cores, self.blas.threads)
 
-    def run(self, function: Callable[[int, int], Any], bounds: list[int]) -> list[Any]:
-        """function(start, stop) between each two bounds, at the same time."""
-        with self.blas:
-            # Each share in the caller's context, so that np.errstate holds there too.
-            others = [
-                self.pool.submit(contextvars.copy_context().run, function, *share)
-                for share in itertools.pairwise(bounds[1:])
-            ]
+    def run(self, function: Callable[[int, int], Any], bounds: list[int], threads: int) -> list[Any]:
+        """[function(start, stop), …] between each two bounds, each by whichever thread is free.
+
+        A helper that comes late, on a busy machine, finds nothing left to do, and nobody has waited for it.
+        """
+        count = len(bounds) - 1
+        results: list[Any] = [None] * count
+        waiting = deque(range(count))
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+        def take() -> int | None:
             try:
-                first = function(bounds[0], bounds[1])
+                return waiting.popleft()
+            except IndexError:
+                return None
+
+        def help() -> None:
+            while (turn := take()) is not None:
+                try:
+                    results[turn] = function(bounds[turn], bounds[turn + 1])
+                    ended.put(None)
+                except BaseException as problem:
+                    ended.put(problem)
+
+        others = count
+        with self.blas:
+            for _ in range(threads - 1):
+                # In the caller's context, so that np.errstate holds there too.
+                self._calls.put(partial(contextvars.copy_context().run, help))
+            try:
+                while (turn := take()) is not None:
+                    others -= 1
+                    results[turn] = function(bounds[turn], bounds[turn + 1])
             finally:
-                wait(others)
-        return [first, *(other.result() for other in others)]
+                while take() is not None:
+                    others -= 1
+                problems = [ended.get() for _ in range(others)]
+        for problem in problems:
+            if problem is not None:
+                raise problem
+        return results
 
 
 _crew: Crew | None = None
@@ -144,18 +187,20 @@ def alone() -> Blas:
     return (_crew or _hands()).blas
 
 
-def shares(function: Callable[[int, int], Any], count: int, work: float) -> list[Any]:
-    """[function(start, stop), …] over shares of range(count): one share, or one for each thread if the work is large.
+def shares(function: Callable[[int, int], Any], count: int, work: float, parts: int = 2) -> list[Any]:
+    """[function(start, stop), …] over shares of range(count): one, or several on all threads if the work is large.
 
-    work: roughly how many elements are written in all. The shares depend on the number of threads and on nothing else,
-    so that results are the same from call to call.
+    work: roughly how many elements are written in all. parts: how many shares each thread should find: with more, none
+    waits long for another. The shares depend on the number of threads and on nothing else, so that results are the same
+    from call to call.
     """
     if work < ALONE:
         return [function(0, count)]
     crew = _crew or _hands()
-    number = int(min(crew.size, count, 1 + work // WORTH))
-    if number > 1:
-        return crew.run(function, [count * k // number for k in range(number + 1)])
+    threads = int(min(crew.size, count, 1 + work // WORTH))
+    if threads > 1:
+        number = min(threads * parts, count)
+        return crew.run(function, [count * k // number for k in range(number + 1)], threads)
     with crew.blas:
         return [function(0, count)]
 
@@ -165,8 +210,9 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     work = a.size * b.shape[1] / MULTIPLICATIONS
     if work < ALONE:
         return a.dot(b)
-    out = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    shares(lambda start, stop: np.dot(a[start:stop], b, out=out[start:stop]), len(a), work)
+    out = empty((a.shape[0], b.shape[1]), a.dtype)
+    # Each share reads all of b, so there are as few as can be.
+    shares(lambda start, stop: np.dot(a[start:stop], b, out=out[start:stop]), len(a), work, parts=1)
     return out
 
 

@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from layerhub_numpy import arrays, tiles
+from layerhub_numpy import arrays, memory, tiles
 from layerhub_numpy.gradients import OnDemand
 from layerhub_numpy.kernels import activations, convolution, normalization, optimizers
 from threadpoolctl import threadpool_info
@@ -229,10 +229,10 @@ OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-@pytest.mark.parametrize("few, cached", [(0, 1 << 16), (100, 1 << 16), (100, 8)])
-def test_optimizers_move_weights_in_place_exactly_as_the_definition_says(monkeypatch, optimizer, few, cached):
+@pytest.mark.parametrize("few, piece", [(0, 1 << 16), (100, 1 << 16), (100, 8)])
+def test_optimizers_move_weights_in_place_exactly_as_the_definition_says(monkeypatch, optimizer, few, piece):
     monkeypatch.setattr(optimizers, "FEW", few)
-    monkeypatch.setattr(optimizers, "CACHED", cached)
+    monkeypatch.setattr(optimizers, "PIECE", piece)
     shapes = [(3, 4), (), (7,), (40,)]
     weights = [normal(*shape) for shape in shapes]
     weights[0] = np.asfortranarray(weights[0])
@@ -268,6 +268,29 @@ def test_variables_are_arrays_of_their_own_that_change_in_place():
     assert not np.shares_memory(BACKEND.variable(start, True, None, None), start)
     BACKEND.assign(variable, 2 * start)
     assert np.array_equal(BACKEND.read(variable), 2 * start)
+
+
+def test_memory_is_used_again_only_when_no_view_of_it_is_left():
+    shape = (600, 700)
+
+    def at(array):
+        return array.__array_interface__["data"][0]
+
+    first = memory.empty(shape, "float32")
+    address, view = at(first), first[5:, ::2].T
+    del first
+    second = memory.empty(shape, "float32")
+    buffer = memoryview(view)
+    del view
+    third = memory.empty(shape, "float32")
+    assert address not in (at(second), at(third))
+    del buffer
+    fourth = memory.empty(shape, "float32")
+    assert at(fourth) == address
+    assert all(at(array) % memory.ALIGNED == 0 for array in (second, third, fourth))
+    assert not memory.zeros(shape, "float32").any()
+    image = memory.empty((4, 50, 60, 70), "float32").transpose(0, 3, 1, 2)
+    assert memory.empty_like(image).strides == image.strides
 
 
 def test_arrays_come_and_go_without_copies():

@@ -24,9 +24,7 @@ def load() -> Any:
 
 @hookimpl
 def layerhub_backend() -> BackendEntry:
-    return BackendEntry(
-        "tensorflow", load=load, requires=("tensorflow",), install="pip install layerhub-tensorflow"
-    )
+    return BackendEntry("tensorflow", load=load, requires=("tensorflow",), install="pip install layerhub-tensorflow")
 
 
 @hookimpl

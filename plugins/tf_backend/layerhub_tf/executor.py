@@ -67,7 +67,17 @@ class TensorflowExecutor(Executor):
 
     def bind(self) -> None:
         super().bind()
+        # What was traced, and the native object, hold the variables that were there.
         self._traced: dict[Any, Callable[..., Any]] = {}
+        self.__dict__.pop("native", None)
+
+    def forward(self, training: bool, recording: bool = False) -> Callable[..., tuple]:
+        key = (training, recording)
+        if key not in self._functions:
+            # A plan has no source for AutoGraph to convert when a user's own tf.function calls it.
+            run = super().forward(training, recording)
+            self._functions[key] = tf.autograph.experimental.do_not_convert(run)
+        return self._functions[key]
 
     # The optimizer's part
 
@@ -143,8 +153,10 @@ class TensorflowExecutor(Executor):
         if kernel is not None:
             weights, slots = kernel.function(optimizer, numbers, weights, gradients, slots)
         else:
-            each = zip(weights, gradients, slots, strict=True)
-            weights, slots = zip(*(_first(optimizer.update(self.xp, numbers, w, g, *s)) for w, g, s in each), strict=True)
+            moved = [
+                optimizer.update(self.xp, numbers, w, g, *s) for w, g, s in zip(weights, gradients, slots, strict=True)
+            ]
+            weights, slots = [m[0] for m in moved], [m[1:] for m in moved]
         for group, weight, rows in zip(groups, weights, slots, strict=True):
             for slot, row in zip(group.slots, rows, strict=True):
                 slot.assign(row)
@@ -230,7 +242,8 @@ class TensorflowExecutor(Executor):
                 return None
             known = [*declared, *x.shape[len(declared) :]]
             sizes = [None if wanted is None else size for size, wanted in zip(x.shape, known, strict=False)]
-            return tf.TensorSpec([None, *sizes[1:]], x.dtype)
+            # An empty batch is a case of its own: some operations must not see it.
+            return tf.TensorSpec([0 if x.shape[0] == 0 else None, *sizes[1:]], x.dtype)
 
         outputs = [output.shape for output in self._outputs]
         declared = [v.shape for v in self.program.plan(False).inputs]
@@ -300,17 +313,14 @@ class TensorflowExecutor(Executor):
         return unwrapped(outputs)
 
 
-def _first(moved: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    return moved[0], tuple(moved[1:])
-
-
 def _compiles(optimizer: Any, dtype: str) -> bool:
     """Whether XLA is there, and takes this optimizer."""
     update = tf.function(partial(optimizer.update, xp), jit_compile=True, autograph=False)
-    with tf.init_scope():
+    with tf.init_scope(), tf.device("cpu"):
+        numbers = [tf.constant(number, dtype) for number in optimizer.coefficients(1)]
         one = tf.ones((1,), dtype)
         try:
-            update([tf.constant(c, dtype) for c in optimizer.coefficients(1)], one, one, *(one for _ in optimizer.slots))
+            update(numbers, one, one, *(one for _ in optimizer.slots))
         except (tf.errors.OpError, TypeError, ValueError):
             return False
     return True
@@ -327,5 +337,6 @@ class Native(tf.Module):
         self._run = executor.run
         self.weights = list(executor.handles)
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, *inputs: Any, training: bool = False) -> Any:
         return self._run(inputs, training)

@@ -72,34 +72,40 @@ bool = tf.bool
 # Arrays from nothing
 
 
-def arange(start: Any, stop: Any = None, step: Any = 1, *, dtype: Any = None) -> tf.Tensor:
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> tf.Tensor:
     limits = (0, start, step) if stop is None else (start, stop, step)
-    return tf.range(*limits) if dtype is None else tf.range(*(tf.cast(limit, dtype) for limit in limits))
+    return tf.range(*limits) if dtype is None else tf.range(*(_scalar(limit, dtype) for limit in limits))
 
 
-def asarray(x: Any, *, dtype: Any = None) -> tf.Tensor:
-    x = tf.convert_to_tensor(x)
-    return x if dtype is None else tf.cast(x, dtype)
+def asarray(x: Any, dtype: Any = None) -> tf.Tensor:
+    if dtype is None or not tf.is_tensor(x):
+        return tf.convert_to_tensor(x, dtype)
+    return tf.cast(x, dtype)
 
 
-def eye(rows: int, columns: int | None = None, *, dtype: Any = tf.float32) -> tf.Tensor:
+def eye(rows: int, columns: int | None = None, dtype: Any = tf.float32) -> tf.Tensor:
     return tf.eye(rows, columns, dtype=dtype)
 
 
-def full(shape: Any, value: Any, *, dtype: Any = tf.float32) -> tf.Tensor:
-    return tf.fill(shape, tf.cast(value, dtype))
+def full(shape: Any, value: Any, dtype: Any = tf.float32) -> tf.Tensor:
+    return tf.fill(shape, _scalar(value, dtype))
 
 
-def full_like(x: tf.Tensor, value: Any, *, dtype: Any = None) -> tf.Tensor:
-    return tf.fill(shape(x), tf.cast(value, dtype or x.dtype))
+def full_like(x: tf.Tensor, value: Any, dtype: Any = None) -> tf.Tensor:
+    return tf.fill(shape(x), _scalar(value, dtype or x.dtype))
 
 
-def ones(shape: Any, *, dtype: Any = tf.float32) -> tf.Tensor:
+def ones(shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
     return tf.ones(shape, dtype)
 
 
-def zeros(shape: Any, *, dtype: Any = tf.float32) -> tf.Tensor:
+def zeros(shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
     return tf.zeros(shape, dtype)
+
+
+def _scalar(value: Any, dtype: Any) -> tf.Tensor:
+    # tf.cast would take a plain number by way of float32.
+    return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
 
 
 # Element by element
@@ -135,36 +141,36 @@ def _alike(a: Any, b: Any) -> tuple[tf.Tensor, tf.Tensor]:
 # Along axes
 
 
-def all(x: tf.Tensor, *, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
+def all(x: tf.Tensor, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
     return tf.reduce_all(tf.cast(x, tf.bool), axis, keepdims)
 
 
-def any(x: tf.Tensor, *, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
+def any(x: tf.Tensor, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
     return tf.reduce_any(tf.cast(x, tf.bool), axis, keepdims)
 
 
-def argmax(x: tf.Tensor, *, axis: int | None = None, keepdims: Any = False) -> tf.Tensor:
+def argmax(x: tf.Tensor, axis: int | None = None, keepdims: Any = False) -> tf.Tensor:
     found = tf.argmax(tf.reshape(x, (-1,)) if axis is None else x, 0 if axis is None else axis)
     return tf.expand_dims(found, axis) if keepdims else found
 
 
-def max(x: tf.Tensor, *, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
+def max(x: tf.Tensor, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
     return tf.reduce_max(x, axis, keepdims)
 
 
-def mean(x: tf.Tensor, *, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
+def mean(x: tf.Tensor, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
     return tf.reduce_mean(x, axis, keepdims)
 
 
-def min(x: tf.Tensor, *, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
+def min(x: tf.Tensor, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
     return tf.reduce_min(x, axis, keepdims)
 
 
-def sum(x: tf.Tensor, *, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
+def sum(x: tf.Tensor, axis: Any = None, keepdims: Any = False) -> tf.Tensor:
     return tf.reduce_sum(x, axis, keepdims)
 
 
-def flip(x: tf.Tensor, *, axis: Any = None) -> tf.Tensor:
+def flip(x: tf.Tensor, axis: Any = None) -> tf.Tensor:
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     return tf.reverse(x, list(axes))
 
@@ -177,11 +183,11 @@ def matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.matmul(a, b)
 
 
-def take(x: tf.Tensor, index: tf.Tensor, *, axis: int = 0) -> tf.Tensor:
+def take(x: tf.Tensor, index: tf.Tensor, axis: int = 0) -> tf.Tensor:
     return tf.gather(x, index, axis=axis)
 
 
-def take_along_axis(x: tf.Tensor, index: tf.Tensor, *, axis: int = -1) -> tf.Tensor:
+def take_along_axis(x: tf.Tensor, index: tf.Tensor, axis: int = -1) -> tf.Tensor:
     last = x.ndim - 1
     axis %= x.ndim
     if axis == last:
@@ -210,7 +216,7 @@ def shape(x: tf.Tensor) -> tuple[Any, ...]:
 
 
 def pad(x: tf.Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> tf.Tensor:
-    return tf.pad(x, widths, constant_values=tf.cast(value, x.dtype))
+    return tf.pad(x, widths, constant_values=_scalar(value, x.dtype))
 
 
 def scatter_add(size: int, index: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
@@ -278,7 +284,15 @@ def scan(step: Callable, carry: tuple, xs: tuple) -> tuple[tuple, Any]:
             tuple(tf.TensorShape(None) for _ in rows),
         ),
     )
-    return carry, rows[0].stack() if rows else None
+    return carry, _stacked(rows[0], row, length, carry[0]) if rows else None
+
+
+def _stacked(rows: tf.TensorArray, row: tf.Tensor, length: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+    if row.shape.is_fully_defined():
+        return rows.stack()
+    # Without a single row tf does not know the sizes of what it would stack; they are taken for the state's.
+    sizes = [known or tf.shape(state)[axis] for axis, known in enumerate(row.shape)]
+    return tf.cond(length > 0, rows.stack, lambda: tf.zeros((0, *sizes), row.dtype))
 
 
 def _row(x: tf.Tensor) -> tf.TensorSpec:

@@ -28,7 +28,7 @@ class TorchBackend(Backend):
     def asarray(
         self, value: Any, dtype: str | None = None, device: str | None = None, copy: bool = True
     ) -> torch.Tensor:
-        """A tensor from host data, sharing no memory with an ndarray unless ``copy`` is False. A tensor stays itself."""
+        """A tensor; it shares memory with an ndarray only where ``copy`` is False, and where it can."""
         if not isinstance(value, torch.Tensor):
             value = _from_host(np.array(value) if copy else np.asarray(value))
         return value.to(device=device, dtype=None if dtype is None else self.dtype(dtype))

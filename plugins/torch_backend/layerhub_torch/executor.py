@@ -23,8 +23,17 @@ class TorchExecutor(Executor):
             self.xp = Namespace(namespace, **namespace.EXTRAS | namespace.placed(self.device))
 
     def bind(self) -> None:
+        slots = self.host_slots() if self.slots else []
         super().bind()
         self._native: NativeModel | None = None
+        self._orders: list[Order] = []
+        self._lying: list[torch.Tensor] = []
+        for variable, handle in zip(self.program.variables, self.handles, strict=True):
+            handle.requires_grad_(variable.trainable)
+            # The host keeps bfloat16 weights in float32, and brings them so.
+            handle.data = handle.data.to(self.backend.dtype(variable.dtype))
+        if slots:
+            self.load_slots(slots)
 
     def array(self, value: Any, dtype: str | None = None) -> torch.Tensor:
         # A step is over before its caller can change the data, so there is nothing to copy for.
@@ -38,18 +47,33 @@ class TorchExecutor(Executor):
 
     # Steps
 
+    # Weights, gradients and slots are moved as they lie in memory: an optimizer goes element by element and minds no
+    # order of axes, and torch's fused ones take twice the time for what is not contiguous.
+
     def load_slots(self, values: Sequence[Sequence[np.ndarray]]) -> None:
-        """Slots lie in memory as their weights do, so that fused optimizers can go through both side by side."""
         handles = [self.handles[i] for i in self.trainable]
+        # A constraint knows axes by their numbers: what has one stays as it is declared.
+        free = [self.program.variables[i].spec.constraint is None for i in self.trainable]
+        self._orders = [order_of(w) if may else None for may, w in zip(free, handles, strict=True)]
+        self._lying = [lying(w, order) for w, order in zip(handles, self._orders, strict=True)]
         with torch.no_grad():
             self.slots = [
-                tuple(torch.empty_like(w, requires_grad=False).copy_(self.array(value)) for value in row)
-                for w, row in zip(handles, values, strict=True)
+                tuple(torch.empty_like(w, requires_grad=False).copy_(lying(self.array(value), order)) for value in row)
+                for w, order, row in zip(self._lying, self._orders, values, strict=True)
             ]
 
+    def host_slots(self) -> list[tuple[np.ndarray, ...]]:
+        return [
+            tuple(np.array(self.backend.to_numpy(lying(slot, inverse(order)))) for slot in row)
+            for order, row in zip(self._orders, self.slots, strict=True)
+        ]
+
     @torch.no_grad()
-    def updated(self, *args: Any) -> Any:
-        return super().updated(*args)
+    def updated(self, coefficients: Any, weights: list, gradients: list, slots: list) -> tuple[list, list]:
+        gradients = list(map(lying, gradients, self._orders))
+        moved, slots = super().updated(coefficients, list(self._lying), gradients, slots)
+        ways = zip(weights, self._lying, moved, self._orders, strict=True)
+        return [w if new is old else lying(new, inverse(order)) for w, old, new, order in ways], slots
 
     @torch.no_grad()
     def measured(self, *args: Any) -> Any:
@@ -70,3 +94,22 @@ class TorchExecutor(Executor):
         if self._native is None:
             self._native = NativeModel(self.program, self.handles, self.forward, self.step)
         return self._native
+
+
+Order = tuple[int, ...] | None
+
+
+def order_of(x: torch.Tensor) -> Order:
+    """The axes of a tensor in the order in which they lie in memory, slowest first; None for the usual order."""
+    order = tuple(sorted(range(x.ndim), key=lambda axis: -x.stride(axis)))
+    return order if not x.is_contiguous() and x.permute(order).is_contiguous() else None
+
+
+def lying(x: torch.Tensor, order: Order) -> torch.Tensor:
+    """A tensor with its axes in the given order."""
+    return x if order is None else x.mT if order == (1, 0) else x.permute(order)
+
+
+def inverse(order: Order) -> Order:
+    """The order that undoes an order."""
+    return None if order is None else tuple(sorted(range(len(order)), key=order.__getitem__))

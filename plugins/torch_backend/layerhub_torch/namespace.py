@@ -21,7 +21,6 @@ from torch import (  # noqa: F401
     cos,
     erf,
     exp,
-    expm1,
     eye,
     float16,
     float32,
@@ -61,6 +60,27 @@ equal, not_equal = operator.eq, operator.ne
 less, less_equal, greater, greater_equal = operator.lt, operator.le, operator.gt, operator.ge
 
 permute_dims, einsum, stop_gradient = torch.permute, torch.einsum, torch.detach
+
+
+class _Expm1(torch.autograd.Function):
+    """torch's own takes the gradient as y + 1, of which nothing is left where y is nearly -1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return torch.expm1(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return g * torch.exp(ctx.saved_tensors[0])
+
+
+expm1 = _Expm1.apply
 
 
 def asarray(x: Any, dtype: Any = None, device: Any = None, copy: Any = None) -> torch.Tensor:
@@ -163,7 +183,7 @@ def _tables(key: tuple[int, int], device: Any) -> tuple[tuple[torch.Tensor, ...]
 
 
 def random_bits(stream: Stream, shape: tuple[int, ...], device: Any = None) -> torch.Tensor:
-    """The portable stream, as ``layerhub.stream`` describes it, two words at a time.
+    """The portable stream of ``layerhub.stream``, two words at a time.
 
     Only what is multiplied must be clear of the bits above the 32 that count; so they are taken off once a round.
     """

@@ -14,11 +14,12 @@ import numpy as np
 from layerhub.kernels import Kernel, KernelSet
 from layerhub.namespace import Namespace
 from layerhub_numpy.arrays import axis_back, axis_last
-from layerhub_numpy.tiles import row_sums, scratch, shares, spans
+from layerhub_numpy.memory import empty, empty_like
+from layerhub_numpy.tiles import CACHED, row_sums, scratch, shares, spans
 
 kernels = KernelSet()
 
-TILE = 1 << 15
+TILE = CACHED
 
 
 def flat(x: np.ndarray) -> np.ndarray:
@@ -30,7 +31,7 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 def laid_like(out: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A copy of x that lies in memory as ``out`` does."""
-    copy = np.empty_like(out)
+    copy = empty_like(out)
     np.copyto(copy, x)
     return copy
 
@@ -40,7 +41,7 @@ def tiled(fill: Callable[..., None], activation: Any, passes: int, *arrays: np.n
 
     passes: how often ``fill`` goes over a tile, a pass through exp counting as several.
     """
-    out = np.empty_like(arrays[0])
+    out = empty_like(arrays[0])
     if out.size <= TILE:
         fill(activation, out, *arrays)
         return out
@@ -328,7 +329,7 @@ def back(rows: np.ndarray, like: np.ndarray, axis: int) -> np.ndarray:
 def along(fill: Callable[..., None], axis: int, passes: int, *arrays: np.ndarray) -> np.ndarray:
     """A new array like the first given one; ``fill(out, *arrays)`` gets blocks of rows along ``axis``."""
     matrices = [rows_of(array, axis) for array in arrays]
-    out = np.empty_like(matrices[0], order="C")
+    out = empty(matrices[0].shape, matrices[0].dtype)
 
     def share(start: int, stop: int) -> None:
         for begin, end in spans(start, stop, TILE // max(out.shape[1], 1)):

@@ -17,12 +17,13 @@ import numpy as np
 
 from layerhub.kernels import KernelSet
 from layerhub_numpy.gradients import OnDemand, absent
+from layerhub_numpy.memory import empty, zeros
 from layerhub_numpy.tiles import CACHED, MULTIPLICATIONS, column_sums, scratch, shares, spans
 from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, windows
 
 kernels = KernelSet()
 
-COLUMNS = 3 * CACHED
+COLUMNS = 3 * CACHED // 2
 """How many elements are copied side by side for one tile, where that makes PLACES places."""
 
 FEW = 4
@@ -171,7 +172,9 @@ def kernel_gradient(
             product(x[first:last], dy[first:last, top:low], rows.part(top, low), columns, groups, total)
         return total
 
-    return sum(shares(run, len(jobs), dy.size * (kh * kw * c / groups / MULTIPLICATIONS + 1)))
+    work = dy.size * (kh * kw * c / groups / MULTIPLICATIONS + 1)
+    # Each share has a sum of its own, so of large kernels there are few.
+    return sum(shares(run, len(jobs), work, parts=2 if math.prod(shape) < CACHED else 1))
 
 
 def gradient_by_rows(x, dy, rows, columns, groups, total) -> None:
@@ -204,7 +207,7 @@ def input_gradient(
     """The gradient of the input: for each class of indices that the same cells see, a convolution of its own."""
     (kh, kw, share, filters), (_, height, width, _) = kernel.shape, shape
     covered = rows.stride <= kh and columns.stride <= kw
-    dx = (np.empty if covered else np.zeros)(shape, dy.dtype)
+    dx = (empty if covered else zeros)(shape, dy.dtype)
     for (h, tall, from_rows), (w, wide, from_columns) in itertools.product(
         residues(rows, kh, height), residues(columns, kw, width)
     ):
@@ -238,7 +241,7 @@ def residues(axis: Axis, cells: int, size: int) -> Iterator[tuple[slice, slice, 
 def conv2d(layer, x, kernel, bias):
     x = channels_last(layer, x)
     rows, columns = axes_of(layer, x)
-    y = np.empty((len(x), rows.places, columns.places, layer.filters), x.dtype)
+    y = empty((len(x), rows.places, columns.places, layer.filters), x.dtype)
     correlate(x, kernel, rows, columns, layer.groups, bias, y)
     return declared(layer, y)
 
@@ -264,7 +267,7 @@ def strides_or_dilates(layer) -> bool:
 def depthwise_conv2d(layer, x, kernel, bias):
     x = channels_last(layer, x)
     rows, columns = axes_of(layer, x)
-    y = np.empty((len(x), rows.places, columns.places, kernel.shape[2] * kernel.shape[3]), x.dtype)
+    y = empty((len(x), rows.places, columns.places, kernel.shape[2] * kernel.shape[3]), x.dtype)
     correlate_channels(repeated(layer, x), flat_kernel(kernel), rows, columns, bias, y)
     return declared(layer, y)
 
@@ -360,7 +363,7 @@ def channels_input_gradient(shape, dy, kernel, rows, columns) -> np.ndarray:
     n, height, width, _ = shape
     kh, kw, c = kernel.shape
     covered = rows.stride <= kh and columns.stride <= kw
-    dx = (np.empty if covered else np.zeros)((n, height, width, c), dy.dtype)
+    dx = (empty if covered else zeros)((n, height, width, c), dy.dtype)
     for (h, tall, from_rows), (w, wide, from_columns) in itertools.product(
         residues(rows, kh, height), residues(columns, kw, width)
     ):

@@ -9,6 +9,7 @@ import numpy as np
 from layerhub.kernels import KernelSet
 from layerhub.spec import Result
 from layerhub_numpy.arrays import axis_back, axis_last
+from layerhub_numpy.memory import empty
 from layerhub_numpy.tiles import CACHED, column_sums, scratch, shares, spans
 
 kernels = KernelSet()
@@ -59,12 +60,12 @@ def by_blocks(function, rows: np.ndarray, passes: int) -> list:
 
     Returns, by share of the work, the sums of what it returns.
     """
-    if rows.size <= CACHED // 2:
+    if rows.size <= CACHED:
         return [function(0, len(rows), scratch("block", rows.shape, rows.dtype))]
 
     def run(start: int, stop: int):
         total = 0
-        for begin, end in spans(start, stop, CACHED // 2 // max(rows.shape[1], 1)):
+        for begin, end in spans(start, stop, CACHED // max(rows.shape[1], 1)):
             found = function(begin, end, scratch("block", (end - begin, rows.shape[1]), rows.dtype))
             total = total if found is None else total + found
         return total
@@ -118,7 +119,7 @@ def normalized(layer, x, gamma, beta, moving_mean, moving_variance, training) ->
     else:
         mean, variance = moving_mean, moving_variance
     inverse = 1 / np.sqrt(variance + layer.epsilon)
-    y = np.empty(rows.shape, rows.dtype)
+    y = empty(rows.shape, rows.dtype)
     centre, scale = channels.wide(mean), channels.wide(inverse if gamma is None else inverse * gamma)
     shift = None if beta is None else channels.wide(beta)
 
@@ -150,7 +151,7 @@ def batch_normalization_vjp(layer, saved, cotangents):
         # Of no places the variance is NaN, but the gradient is 0.
         dgamma *= inverse
     scale = inverse if gamma is None else inverse * gamma
-    dx = np.empty(rows.shape, rows.dtype)
+    dx = empty(rows.shape, rows.dtype)
     wide = channels.wide(scale)
 
     def fixed(start, stop, block):

@@ -15,6 +15,9 @@ from layerhub_numpy.tiles import CACHED, scratch, shares, spans
 
 kernels = KernelSet()
 
+PIECE = CACHED // 4
+"""How many elements move at once: as many of each weight, gradient and slot stay in the cache."""
+
 SMALL = 1 << 13
 """The size below which calling numpy takes longer than moving a weight: so small ones move together."""
 
@@ -102,10 +105,10 @@ def writable(x: np.ndarray) -> np.ndarray:
 def pieces(*arrays: np.ndarray) -> list[tuple[np.ndarray, ...]]:
     """The arrays in pieces, all cut alike; views."""
     size = arrays[0].size
-    if size <= CACHED // 2 or not all(array.flags.c_contiguous for array in arrays):
+    if size <= PIECE or not all(array.flags.c_contiguous for array in arrays):
         return [arrays]
     lines = [array.reshape(-1) for array in arrays]
-    return [tuple(line[start:stop] for line in lines) for start, stop in spans(0, size, CACHED // 2)]
+    return [tuple(line[start:stop] for line in lines) for start, stop in spans(0, size, PIECE)]
 
 
 def like(x: np.ndarray, name: str) -> np.ndarray:

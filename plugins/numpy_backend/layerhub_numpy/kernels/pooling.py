@@ -9,29 +9,30 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from layerhub.kernels import KernelSet
+from layerhub_numpy.memory import empty, zeros
 from layerhub_numpy.tiles import CACHED, scratch, shares, spans
 from layerhub_numpy.windows import Axis, axes_of, channels_last, declared, reach
 
 kernels = KernelSet()
 
 
-def pooled(layer, combine: Callable, empty: float, x: np.ndarray) -> np.ndarray:
-    """``combine`` over each window of channels-last images; ``empty`` combined with a value is that value."""
+def pooled(layer, combine: Callable, neutral: float, x: np.ndarray) -> np.ndarray:
+    """``combine`` over each window of channels-last images; ``neutral`` combined with a value is that value."""
     rows, columns = axes_of(layer, x)
     (kh, kw), (n, height, width, c) = layer.window, x.shape
-    y = np.empty((n, rows.places, columns.places, c), x.dtype)
+    y = empty((n, rows.places, columns.places, c), x.dtype)
     high, wide = list(reach(rows, kh, height)), list(reach(columns, kw, width))
     apart = are_apart(layer)
 
     def run(start: int, stop: int) -> None:
         for first, last in blocks(start, stop, x):
             if apart:
-                combined(combine, empty, x[first:last], high, wide, y[first:last])
+                combined(combine, neutral, x[first:last], high, wide, y[first:last])
                 continue
             # What windows share is combined once: first the cells of a column, then the columns.
             lines = scratch("lines", (last - first, rows.places, width, c), x.dtype)
-            combined(combine, empty, x[first:last], high, WHOLE, lines)
-            combined(combine, empty, lines, WHOLE, wide, y[first:last])
+            combined(combine, neutral, x[first:last], high, WHOLE, lines)
+            combined(combine, neutral, lines, WHOLE, wide, y[first:last])
 
     shares(run, n, x.size * 2)
     return y
@@ -48,17 +49,17 @@ def are_apart(layer) -> bool:
 
 def blocks(start: int, stop: int, x: np.ndarray) -> Iterator[tuple[int, int]]:
     """Images in blocks that fit the cache."""
-    return spans(start, stop, CACHED // max(x[:1].size, 1))
+    return spans(start, stop, 2 * CACHED // max(x[:1].size, 1))
 
 
-def combined(combine: Callable, empty: float, x: np.ndarray, high: list, wide: list, out: np.ndarray) -> None:
+def combined(combine: Callable, neutral: float, x: np.ndarray, high: list, wide: list, out: np.ndarray) -> None:
     """``combine`` over the cells of each window, into ``out``. high, wide: (places, what they see) for each cell."""
     views = [(out[:, h, w], x[:, tall, broad]) for (h, tall), (w, broad) in itertools.product(high, wide)]
     if len(views) > 1 and views[0][0].shape == views[1][0].shape == out.shape:
         combine(views[0][1], views[1][1], out=out)
         views = views[2:]
     else:
-        out[...] = empty
+        out[...] = neutral
     for places, seen in views:
         combine(places, seen, out=places)
 
@@ -77,7 +78,7 @@ def max_pooling2d_vjp(layer, saved, cotangents):
         itertools.product(reach(rows, layer.window[0], x.shape[1]), reach(columns, layer.window[1], x.shape[2]))
     )
     apart = are_apart(layer)
-    dx = np.zeros(x.shape, x.dtype)
+    dx = zeros(x.shape, x.dtype)
 
     def run(start: int, stop: int) -> None:
         for first, last in blocks(start, stop, x):
@@ -135,7 +136,7 @@ def average_pooling2d_vjp(layer, saved, cotangents):
     x = channels_last(layer, x)
     dy = channels_last(layer, cotangents[0]) / cells_of(layer, x)
     rows, columns = axes_of(layer, x)
-    dx = np.zeros(x.shape, x.dtype)
+    dx = zeros(x.shape, x.dtype)
 
     def run(start: int, stop: int) -> None:
         for first, last in blocks(start, stop, x):

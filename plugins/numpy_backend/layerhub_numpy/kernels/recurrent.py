@@ -14,6 +14,7 @@ from layerhub.kernels import KernelSet
 from layerhub.spec import Result
 from layerhub.spec.activations import sigmoid, tanh
 from layerhub_numpy.gradients import OnDemand, absent
+from layerhub_numpy.memory import empty, empty_like
 from layerhub_numpy.tiles import alone, product
 
 kernels = KernelSet()
@@ -108,14 +109,14 @@ def forward(layer, x, kernel, recurrent_kernel, bias, mask, initial_state, keep:
     x = in_order(layer, x)
     (steps, n, _), u = x.shape, layer.units
     counts = None if mask is None else in_order(layer, mask)
-    gates = np.matmul(negated(kernel, u), by_features(x))
+    gates = np.matmul(negated(kernel, u), by_features(x), out=empty((steps, 4 * u, n), x.dtype))
     recurrent = with_bias(recurrent_kernel, bias, u)
     # Of states that nobody will read again, two are kept in turn.
     h = np.empty((steps + 1 if keep or layer.return_sequences else 2, recurrent.shape[1], n), x.dtype)
     c = np.empty((steps + 1 if keep else 2, u, n), x.dtype)
     h[:, u:] = 1
     h[0, :u], c[0] = (0, 0) if initial_state is None else (state.T for state in initial_state)
-    slopes = np.empty((steps, 3 * u, n), x.dtype) if keep else None
+    slopes = empty((steps, 3 * u, n), x.dtype) if keep else None
     more, gain = np.empty((4 * u, n), x.dtype), np.empty((u, n), x.dtype)
     # numpy's minimum of an array and a number takes three times as long as that of two arrays.
     largest = np.full((3 * u, n), np.finfo(x.dtype).max) if keep else None
@@ -162,13 +163,14 @@ def lstm_vjp(layer, saved, cotangents):
     with alone():
         dz, dh, dc = backward(layer, recurrent_kernel, run, *cotangents)
     # All steps of all samples side by side, for one product each.
-    dz = dz.swapaxes(0, 1).reshape(4 * u, -1)
     steps, n, d = run.x.shape
+    rows = empty((4 * u, steps * n), dz.dtype)
+    rows.reshape(4 * u, steps, n)[...] = dz.swapaxes(0, 1)
     return OnDemand(
-        lambda: batch_major(layer, product(dz.T, arranged(kernel, u)).reshape(steps, n, d)),
-        lambda: restored(product(dz, run.x.reshape(steps * n, d)), u),
-        lambda: restored(product(dz, run.h[:-1, :u].swapaxes(1, 2).reshape(steps * n, u)), u),
-        absent if bias is None else lambda: restored(dz.sum(axis=1), u),
+        lambda: batch_major(layer, product(rows.T, arranged(kernel, u)).reshape(steps, n, d)),
+        lambda: restored(product(rows, run.x.reshape(steps * n, d)), u),
+        lambda: restored(product(rows, run.h[:-1, :u].swapaxes(1, 2).reshape(steps * n, u)), u),
+        absent if bias is None else lambda: restored(rows.sum(axis=1), u),
         absent,
         absent,
         absent if initial_state is None else lambda: (dh.T, dc.T),
@@ -184,7 +186,7 @@ def backward(layer, recurrent_kernel, run: Run, dy, dh, dc) -> tuple[np.ndarray,
     given = outputs_gradient(layer, run, dy)
     if steps == 0 and not layer.return_sequences:
         dh += given
-    dz = np.empty_like(run.gates)
+    dz = empty_like(run.gates)
     other, slope, part = np.empty_like(dh), np.empty_like(dh), np.empty_like(dh)
     for t in range(steps - 1, -1, -1):
         if layer.return_sequences:

@@ -34,19 +34,19 @@ def leaky_relu(activation, x):
 
 @kernels.register("sigmoid", kind="activation")
 def sigmoid(activation, x):
-    return _sigmoid(x)
+    return logistic(x)
 
 
 @tf.custom_gradient
-def _sigmoid(x):
+def logistic(x):
+    """tf.sigmoid; but tf's own gradient, y * (1 - y), has no digit right where y is close to 1."""
     y = tf.sigmoid(x)
-    # tf takes y * (1 - y), of which no digit is right where y is close to 1.
     return y, lambda g: g * y * tf.sigmoid(-x)
 
 
 @kernels.register("silu", kind="activation")
 def silu(activation, x):
-    return x * _sigmoid(x)
+    return x * logistic(x)
 
 
 @kernels.register("softmax", kind="activation")

@@ -49,11 +49,11 @@ def depthwise_conv2d(layer, x, kernel, bias):
     down, across = layer.strides
     # tf wants equal strides, and none with dilation (with both, 2.21 gives a wrong shape); so else every window is
     # taken, then every s-th of them.
-    direct = down == across and (down == 1 or max(layer.dilation_rate) == 1)
-    if direct:
-        y = tf.nn.depthwise_conv2d(x, kernel, (1, down, across, 1), layer.padding.upper(), dilations=layer.dilation_rate)
+    dilations = layer.dilation_rate
+    if down == across and (down == 1 or max(dilations) == 1):
+        y = tf.nn.depthwise_conv2d(x, kernel, (1, down, across, 1), layer.padding.upper(), dilations=dilations)
     else:
         x = layer.padded(xp, x)
-        y = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID", dilations=layer.dilation_rate)
+        y = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID", dilations=dilations)
         y = y[:, ::down, ::across]
     return layer.as_declared(xp, y if bias is None else tf.nn.bias_add(y, bias))

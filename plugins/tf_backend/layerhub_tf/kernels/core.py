@@ -10,7 +10,7 @@ kernels = KernelSet()
 
 @kernels.register("Dense")
 def dense(layer, x, kernel, bias):
-    # Rows of one matrix: for more axes tf.matmul would go batch by batch. A bias_add next to the product is fused with it.
+    # Rows of one matrix: with more axes tf.matmul would go batch by batch. A bias_add right behind it is fused with it.
     y = tf.matmul(x if x.ndim == 2 else tf.reshape(x, (-1, kernel.shape[0])), kernel)
     y = y if bias is None else tf.nn.bias_add(y, bias)
     return y if x.ndim == 2 else tf.reshape(y, (*xp.shape(x)[:-1], layer.units))
@@ -21,7 +21,7 @@ def embedding(layer, x, embeddings):
     return tf.gather(embeddings, x)
 
 
-@kernels.register("Dropout", when=lambda layer: 0 < layer.rate < 1)
+@kernels.register("Dropout", when=lambda layer: 0 < round(layer.rate * 2**32) < 2**32)
 def dropout(layer, x, training, rng):
     if not training:
         return x

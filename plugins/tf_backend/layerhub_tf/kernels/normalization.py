@@ -34,7 +34,7 @@ def batch_normalization(layer, x, gamma, beta, moving_mean, moving_variance, tra
     if not training:
         return Result(y)
     # It gives the variance of a sample, n / (n - 1) times that of the batch.
-    count = tf.cast(tf.size(x) / moving_mean.shape[0], x.dtype)
+    count = tf.cast(tf.size(x, tf.int64) // moving_mean.shape[0], x.dtype)
     variance = found.batch_variance * ((count - 1) / count)
     return Result(
         y,

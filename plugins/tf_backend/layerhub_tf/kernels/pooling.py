@@ -21,8 +21,3 @@ def average_pooling2d(layer, x):
 def _pooled(function, layer, x):
     x = layer.channels_last(xp, x)
     return layer.as_declared(xp, function(x, layer.pool_size, layer.strides, layer.padding.upper()))
-
-
-@kernels.register("GlobalAveragePooling2D")
-def global_average_pooling2d(layer, x):
-    return tf.reduce_mean(x, layer.space_axes, layer.keepdims)

@@ -9,6 +9,7 @@ from layerhub.kernels import KernelSet
 from layerhub.spec.activations import sigmoid, tanh
 from layerhub.spec.layer import Result
 from layerhub_tf import namespace as xp
+from layerhub_tf.kernels.activations import logistic
 
 kernels = KernelSet()
 
@@ -17,7 +18,7 @@ def _served(layer, call):
     if layer.activation != tanh() or layer.recurrent_activation != sigmoid():
         return False
     # Other inputs for each gate, or dropped states, are left to the definition.
-    return not call.training or not layer.recurrent_dropout and (layer.implementation == 2 or not layer.dropout)
+    return not call.training or (not layer.recurrent_dropout and (layer.implementation == 2 or not layer.dropout))
 
 
 @kernels.register("LSTM", when=_served)
@@ -93,15 +94,15 @@ def _loop(gates, weight, h, c, counts, kept):
 
     def step(t, h, c, lists):
         z = now(t) + tf.matmul(h, weight)
-        doors, g = tf.split(z, (3 * units, units), axis=1)
-        i, f, o = tf.split(tf.sigmoid(doors), 3, axis=1)
+        ifo, g = tf.split(z, (3 * units, units), axis=1)
+        i, f, o = tf.split(logistic(ifo), 3, axis=1)
         new_c = f * c + i * tf.tanh(g)
         new_h = o * tf.tanh(new_c)
         if counted is not None:
             valid = counted(t)
             new_h, new_c = tf.where(valid, new_h, h), tf.where(valid, new_c, c)
-        rows = [row for row, keep in zip((new_h, new_c, z), kept, strict=True) if keep]
-        return t + 1, new_h, new_c, [_written(rows_, t, row) for rows_, row in zip(lists, rows, strict=True)]
+        made = [row for row, keep in zip((new_h, new_c, z), kept, strict=True) if keep]
+        return t + 1, new_h, new_c, [_written(rows, t, row) for rows, row in zip(lists, made, strict=True)]
 
     shapes = [tf.shape(x)[-2:] for x, keep in zip((h, c, gates), kept, strict=True) if keep]
     lists, h, c = _repeated(step, xp.size(gates, 0), h, c, [_rows(gates, shape) for shape in shapes])
@@ -114,10 +115,11 @@ def _backward(weight, h, c, hs, cs, zs, counts, dhs, dh, dc):
     units, last = weight.shape[0], xp.size(zs, 0) - 1
     # What needs no step before it is done for all steps at a time.
     before, c_before = tf.concat((h[None], hs), 0)[:-1], tf.concat((c[None], cs), 0)[:-1]
-    doors, g = tf.split(zs, (3 * units, units), axis=2)
-    # The complement of each gate, without the cancellation of 1 - gate.
-    opened, closed = tf.sigmoid(doors), tf.sigmoid(-doors)
-    (i, f, o), (i_, f_, o_), g = tf.split(opened, 3, axis=2), tf.split(closed, 3, axis=2), tf.tanh(g)
+    ifo, g = tf.split(zs, (3 * units, units), axis=2)
+    i, f, o = tf.split(tf.sigmoid(ifo), 3, axis=2)
+    # The complements of the gates, without the cancellation of 1 - gate.
+    i_, f_, o_ = tf.split(tf.sigmoid(-ifo), 3, axis=2)
+    g = tf.tanh(g)
     c_after = tf.tanh(f * c_before + i * g)
     # A step's gradients: dz = slopes * (dc, dc, dh, dc), dc = dc after + dh * through, and then dc before = dc * f.
     slopes = tf.concat((g * i * i_, c_before * f * f_, c_after * o * o_, i * (1 - g) * (1 + g)), 2)
@@ -136,9 +138,9 @@ def _backward(weight, h, c, hs, cs, zs, counts, dhs, dh, dc):
         dh = dh if pulled is None else dh + pulled(t)
         dc = dc + dh * through
         dz = slope * tf.concat((dc, dc, dh, dc), 1)
-        before = tf.matmul(dz, back)
-        before = before if counted is None else before + xp.where(counted(t), 0, dh)
-        return last - t + 1, before, dc * f, [_written(rows[0], t, dz)]
+        handed = tf.matmul(dz, back)
+        handed = handed if counted is None else handed + xp.where(counted(t), 0, dh)
+        return last - t + 1, handed, dc * f, [_written(rows[0], t, dz)]
 
     (dz,), dh, dc = _repeated(step, last + 1, dh, dc, [_rows(zs, tf.shape(zs)[1:])])
     dz = _stacked(dz, tf.shape(zs)[1:], zs.dtype)
@@ -148,12 +150,12 @@ def _backward(weight, h, c, hs, cs, zs, counts, dhs, dh, dc):
 
 def _repeated(step, count, h, c, rows):
     """``step(t, h, c, rows)`` for t below ``count``; returns rows, h, c."""
-    batchless = tf.TensorShape((None, h.shape[1]))
+    any_batch = tf.TensorShape((None, h.shape[1]))
     _, h, c, rows = tf.while_loop(
         lambda t, *rest: t < count,
         step,
         (tf.constant(0), h, c, rows),
-        (tf.TensorShape(()), batchless, batchless, [tf.TensorShape(())] * len(rows)),
+        (tf.TensorShape(()), any_batch, any_batch, [tf.TensorShape(())] * len(rows)),
     )
     return rows, h, c
 

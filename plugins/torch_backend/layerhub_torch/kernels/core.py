@@ -21,9 +21,8 @@ def dense(layer, x, kernel, bias):
 
 @kernels.register("Dropout", when=lambda layer, call: call.training and 0 < layer.rate < 1)
 def dropout(layer, x, training, rng):
-    shape = [
-        size if own is None else own for own, size in zip(layer.noise_shape or [None] * x.ndim, x.shape, strict=True)
-    ]
+    noise = layer.noise_shape or (None,) * x.ndim
+    shape = [own if size is None else size for size, own in zip(noise, x.shape, strict=True)]
     dropped = random_bits(rng, shape, x.device) < round(layer.rate * 2**32)
     return (x / (1 - layer.rate)).masked_fill_(dropped, 0.0)
 

@@ -28,6 +28,7 @@ def like(weight, gradient):
     return torch.empty_like(weight).copy_(gradient)
 
 
+@torch.no_grad()
 def adam(optimizer, coefficients, weights, gradients, slots):
     if not weights:
         return weights, slots
@@ -50,18 +51,39 @@ if hasattr(torch, "_fused_adamw_"):
 
 
 @kernels.register("SGD", kind="optimizer")
+@torch.no_grad()
 def sgd(optimizer, coefficients, weights, gradients, slots):
     (rate,) = coefficients
     for w, g, slot in zip(weights, gradients, slots, strict=True):
         if optimizer.weight_decay:
-            w.mul_(1 - optimizer.weight_decay * rate)
+            w.add_(w, alpha=-optimizer.weight_decay * rate)
         if not slot:
             w.add_(g, alpha=-rate)
             continue
         (velocity,) = slot
         velocity.mul_(optimizer.momentum).add_(g, alpha=-rate)
         if optimizer.nesterov:
-            w.add_(velocity, alpha=optimizer.momentum).add_(g, alpha=-rate)
+            w.add_((velocity * optimizer.momentum).add_(g, alpha=-rate))
         else:
             w.add_(velocity)
+    return weights, slots
+
+
+@kernels.register("RMSprop", kind="optimizer")
+@torch.no_grad()
+def rmsprop(optimizer, coefficients, weights, gradients, slots):
+    (rate,) = coefficients
+    for w, g, slot in zip(weights, gradients, slots, strict=True):
+        kept = dict(zip(optimizer.slots, slot, strict=True))
+        if optimizer.weight_decay:
+            w.add_(w, alpha=-optimizer.weight_decay * rate)
+        spread = kept["velocity"].mul_(optimizer.rho).addcmul_(g, g, value=1 - optimizer.rho)
+        if optimizer.centered:
+            mean = kept["average_gradient"].mul_(optimizer.rho).add_(g, alpha=1 - optimizer.rho)
+            spread = torch.addcmul(spread, mean, mean, value=-1)
+        root = (spread + optimizer.epsilon).sqrt_()
+        if optimizer.momentum:
+            w.sub_(kept["momentum"].mul_(optimizer.momentum).addcdiv_(g, root, value=rate))
+        else:
+            w.addcdiv_(g, root, value=-rate)
     return weights, slots
