@@ -1,7 +1,8 @@
 """Activations: functions of one array, named as everyone writes them (``activation="relu"``).
 
 Where a formula has a kink, ``where`` names the side that the point itself belongs to, so that every backend
-differentiates it alike: relu'(0) = 0. Exponentials are only taken of what is not positive, so that nothing overflows.
+differentiates it alike: relu'(0) = 0. Conditions are such that NaN, for which none holds, stays NaN. Exponentials are
+only taken of what is not positive, so that nothing overflows.
 """
 
 from __future__ import annotations
@@ -82,9 +83,9 @@ class relu(Activation):
     threshold: float = 0.0
 
     def define(self, xp: Any, x: Any) -> Any:
-        above = x if self.max_value is None else xp.where(x < self.max_value, x, xp.full_like(x, self.max_value))
+        above = x if self.max_value is None else xp.where(x >= self.max_value, xp.full_like(x, self.max_value), x)
         below = self.negative_slope * (x - self.threshold) if self.negative_slope else xp.zeros_like(x)
-        return xp.where(x > self.threshold, above, below)
+        return xp.where(x <= self.threshold, below, above)
 
 
 class relu6(Activation):
@@ -133,8 +134,8 @@ class hard_sigmoid(Activation):
 
     def define(self, xp: Any, x: Any) -> Any:
         line = x / 6 + 0.5
-        line = xp.where(line > 0, line, xp.zeros_like(x))
-        return xp.where(line < 1, line, xp.ones_like(x))
+        line = xp.where(line <= 0, xp.zeros_like(x), line)
+        return xp.where(line >= 1, xp.ones_like(x), line)
 
 
 class tanh(Activation):

@@ -76,8 +76,8 @@ class MeanAbsoluteError(Loss):
 
 
 def _clipped(xp: Any, p: Any) -> Any:
-    p = xp.where(p > CLIP, p, xp.full_like(p, CLIP))
-    return xp.where(p < 1 - CLIP, p, xp.full_like(p, 1 - CLIP))
+    p = xp.where(p <= CLIP, xp.full_like(p, CLIP), p)
+    return xp.where(p >= 1 - CLIP, xp.full_like(p, 1 - CLIP), p)
 
 
 class Crossentropy(Loss, abstract=True):
