@@ -86,6 +86,10 @@ class Backend:
             raise BackendError(f"the backend {self.name!r} has no device {device!r}; it has: {', '.join(available)}")
         return device
 
+    def xp_on(self, device: str) -> Any:
+        """The namespace, whose functions that make arrays out of nothing make them on a device."""
+        return self.xp
+
     # Variables
 
     def variable(self, value: np.ndarray, trainable: bool, device: str | None, memory: tuple[int, ...] | None) -> Any:

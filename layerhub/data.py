@@ -117,7 +117,7 @@ class Stream:
                 if taken == 0 and next(iter(self.source), _END) is _END:
                     raise DataError("the data have no batches")
                 continue
-            parts = item if isinstance(item, tuple) else (item,)
+            parts = item if isinstance(item, (tuple, list)) else (item,)
             if len(parts) > 3:
                 raise DataError(f"a batch must be x, (x, y) or (x, y, sample_weight), not {len(parts)} parts")
             whole = self.check(*parts, *(None,) * (3 - len(parts)))

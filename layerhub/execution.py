@@ -76,7 +76,7 @@ class Executor:
     def __init__(self, backend: Any, program: Program, device: str | None = None):
         self.backend, self.program = backend, program
         self.device = backend.check_device(device)
-        self.xp = backend.xp
+        self.xp = backend.xp_on(self.device)
         self.step = 0
         self.stale = True
         self.slots: list[tuple[Any, ...]] = []
@@ -249,6 +249,7 @@ class Executor:
     def prepare(self) -> None:
         """Make ready to train: the trainable weights, and zeros for their slots where there are none yet."""
         self.fresh()
+        before, kept = self.trainable, self.slots
         self.trainable = [i for i, v in enumerate(self.program.variables) if v.trainable]
         constraints = [v.spec.constraint for v in self._trained()]
         self._constrained = [(k, constraint) for k, constraint in enumerate(constraints) if constraint is not None]
@@ -257,8 +258,11 @@ class Executor:
         if optimizer is not None:
             kernel = self.program.registry.kernel(self.backend.name, optimizer, Call())
             self._moving = None if kernel is None else kernel.function
-        if len(self.slots) != len(self.trainable) or any(len(s) != len(names) for s in self.slots):
-            self.load_slots([tuple(np.zeros(v.shape) for _ in names) for v in self._trained()])
+        if before != self.trainable or len(kept) != len(before):
+            # What was frozen or thawed meanwhile: weights that go on being trained keep their slots.
+            held = dict(zip(before, self.host_slots(), strict=False)) if kept else {}
+            fresh = {i: tuple(np.zeros(self.program.variables[i].shape) for _ in names) for i in self.trainable}
+            self.load_slots([held.get(i, fresh[i]) for i in self.trainable])
 
     def _trained(self) -> list[Variable]:
         return [self.program.variables[i] for i in self.trainable]

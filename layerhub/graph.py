@@ -228,7 +228,8 @@ def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bo
     shapes = [tuple(int(size) for size in x.shape) for x in inputs]
     layer.store.build(*shapes)
     masks = mask if isinstance(mask, (list, tuple)) else [mask] * (mask is not None)
-    key = (backend.name, training, tuple(map(len, shapes)), tuple(shapes), len(masks), len(states))
+    device = backend.device_of(inputs[0])
+    key = (backend.name, device, training, tuple(map(len, shapes)), tuple(shapes), len(masks), len(states))
     plans = _eager.setdefault(layer, {})
     if key not in plans:
         planner = Planner(registry(), backend.name, training, layer.store.seed)
@@ -240,9 +241,13 @@ def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bo
         outputs = planner.call(layer, values, layer.store.place or "0", begin)
         plan = planner.plan(outputs)
         names = layer.store.by_name()
-        plans[key] = plan.function(backend.xp), [names[slot.spec.name] for slot in plan.slots], plan, itertools.count()
+        plans[key] = (
+            plan.function(backend.xp_on(device)),
+            [names[slot.spec.name] for slot in plan.slots],
+            plan,
+            itertools.count(),
+        )
     run, ordered, plan, steps = plans[key]
-    device = backend.device_of(inputs[0])
     handles = [v.at(backend, device, slot.memory) for v, slot in zip(ordered, plan.slots, strict=True)]
     given = tuple(backend.asarray(m, "bool", device) for m in masks)
     outputs, updates, _, _ = run(

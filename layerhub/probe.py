@@ -92,7 +92,9 @@ def evaluate_layer(
     held = [native(by_name[slot.spec.name].astype(_host(dtype)), dtype) for slot in plan.slots]
     flat = [native(x, dtype if x.dtype.kind == "f" else None) for x in (*arrays, *states)]
     native_masks = tuple(native(m) for m in masks if m is not None)
-    run = recorded(plan, target.xp)
+    xp = target.xp_on(device)
+    recording_xp = xp if target.own_autodiff else target.recording_xp
+    run = recorded(plan, xp)
     if cotangents is None:
         outputs, updates, out_masks, _ = run(held, flat, native_masks, 0)
         gradients: list[Any] | None = None
@@ -107,6 +109,7 @@ def evaluate_layer(
             raise ShapeError(f"{layer!r}: cotangents of shapes {given_shapes} do not fit outputs of {wanted_shapes}")
         outputs, updates, out_masks, gradients = _differentiated(
             target,
+            recording_xp,
             plan,
             held,
             flat,
@@ -131,11 +134,10 @@ def evaluate_layer(
     return found
 
 
-def _differentiated(target: Any, plan: Any, held: list, flat: list, masks: tuple, cotangents: list) -> tuple:
+def _differentiated(target: Any, xp: Any, plan: Any, held: list, flat: list, masks: tuple, cotangents: list) -> tuple:
     """(outputs, updates, masks, gradients of all inputs and weights)."""
-    run = recorded(plan, target.recording_xp)
+    run = recorded(plan, xp)
     floating = [i for i, value in enumerate(plan.inputs) if value.dtype.startswith(("float", "bfloat"))]
-    xp = target.recording_xp
 
     def weighted(params: list) -> tuple[Any, Any]:
         inputs = list(flat)
@@ -150,9 +152,7 @@ def _differentiated(target: Any, plan: Any, held: list, flat: list, masks: tuple
         return total, (outputs, updates, out_masks)
 
     _, aux, found = target.value_and_grad(weighted, [*(flat[i] for i in floating), *held])
-    outputs, updates, out_masks = (
-        aux if not isinstance(target.recording_xp, autodiff.Differentiable) else map(autodiff.value_of, aux)
-    )
+    outputs, updates, out_masks = aux if not isinstance(xp, autodiff.Differentiable) else map(autodiff.value_of, aux)
     of_inputs: list[Any] = [None] * len(flat)
     for i, gradient in zip(floating, found, strict=False):
         of_inputs[i] = gradient

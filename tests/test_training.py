@@ -892,3 +892,18 @@ def test_two_models_that_share_a_layer_train_the_same_weights():
 def test_a_stream_without_batches_is_told():
     with pytest.raises(DataError, match="no batches"):
         linear().fit(iter([]), verbose=0)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow"])
+def test_layers_may_be_frozen_and_thawed_between_fits_and_those_still_trained_keep_their_slots(backend):
+    a, b, c = lh.layers.Dense(3), lh.layers.Dense(4), lh.layers.Dense(1)
+    model = lh.Sequential([lh.Input((2,)), a, b, c], backend=backend, seed=1)
+    model.compile(lh.optimizers.SGD(0.1, momentum=0.9), "mse")
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    b.trainable = False
+    model.fit(x, y, verbose=0)
+    a.trainable, b.trainable = False, True  # as many weights as before, but others
+    before = [w.copy() for w in model.get_weights()]
+    model.fit(x, y, verbose=0)
+    moved = [not np.array_equal(w, v) for w, v in zip(before, model.get_weights(), strict=True)]
+    assert moved == [False, False, True, True, True, True]

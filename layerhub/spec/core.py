@@ -35,10 +35,10 @@ class Dense(Activated):
     kernel_constraint: ConstraintLike | None = None
     bias_constraint: ConstraintLike | None = None
 
-    x = In("... d")
+    x = In("n ... d")
     kernel = Weight("d units")
     bias = Weight("units")
-    y = Out("... units")
+    y = Out("n ... units")
     mask = passes
 
     def define(self, xp, x, kernel, bias):

@@ -11,6 +11,7 @@ import torch
 from layerhub.contract import Backend
 from layerhub.errors import DTypeError
 from layerhub.execution import Program
+from layerhub.namespace import Namespace
 from layerhub_torch import namespace
 from layerhub_torch.executor import TorchExecutor
 
@@ -22,6 +23,10 @@ class TorchBackend(Backend):
     namespace = namespace
     extras = namespace.EXTRAS
     dtypes = ("float32", "float64", "bfloat16", "float16")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._placed: dict[str, Namespace] = {}
 
     # Arrays
 
@@ -58,6 +63,13 @@ class TorchBackend(Backend):
         # Tensors say "cuda:0" of themselves, users say "cuda"; one name per device keeps variables from moving about.
         full = f"{device}:0"
         return super().check_device(full if full in self.devices() else device)
+
+    def xp_on(self, device: str) -> Namespace:
+        if device == "cpu":
+            return self.xp
+        if device not in self._placed:
+            self._placed[device] = Namespace(namespace, **namespace.EXTRAS | namespace.placed(device))
+        return self._placed[device]
 
     # Variables
 

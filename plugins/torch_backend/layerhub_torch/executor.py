@@ -9,18 +9,11 @@ import numpy as np
 import torch
 
 from layerhub.execution import Batch, Executor
-from layerhub.namespace import Namespace
-from layerhub_torch import namespace
 from layerhub_torch.native import NativeModel
 
 
 class TorchExecutor(Executor):
     """A program on torch. Nothing here waits for the device but ``results``."""
-
-    def __init__(self, backend: Any, program: Any, device: str | None = None):
-        super().__init__(backend, program, device)
-        if self.device != "cpu":
-            self.xp = Namespace(namespace, **namespace.EXTRAS | namespace.placed(self.device))
 
     def bind(self) -> None:
         slots = self.host_slots() if self.slots else []

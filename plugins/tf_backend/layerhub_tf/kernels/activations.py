@@ -18,7 +18,7 @@ def relu(activation, x):
     if activation.max_value == 6:
         return tf.nn.relu6(x)
     limit = tf.constant(activation.max_value, x.dtype)
-    return tf.where(x < limit, tf.nn.relu(x), limit)
+    return tf.where(x >= limit, limit, tf.nn.relu(x))
 
 
 @kernels.register("relu6", kind="activation")

@@ -47,7 +47,7 @@ def depthwise_conv2d(layer, x, kernel, bias):
         return layer.define(xp, x, kernel, bias)
     x = layer.channels_last(xp, x)
     down, across = layer.strides
-    # tf wants equal strides, and none with dilation (with both, 2.21 gives a wrong shape); so else every window is
+    # tf wants equal strides, and none with dilation (2.21 gives wrong values, and shapes); so else every window is
     # taken, then every s-th of them.
     dilations = layer.dilation_rate
     if down == across and (down == 1 or max(dilations) == 1):

@@ -1,6 +1,6 @@
 """Recurrent layers.
 
-Not tf.raw_ops.BlockLSTMV2: its gradients are wrong on CPU (2.21), and for wide layers it is slower.
+Not tf.raw_ops.BlockLSTMV2: on CPU (2.21) its gradient has the blocks of f and c exchanged, and wide layers are slower.
 """
 
 import tensorflow as tf
