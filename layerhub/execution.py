@@ -228,7 +228,7 @@ class Executor:
     ) -> tuple[list[Any], list[tuple[Any, ...]]]:  # fmt: skip
         """The state of losses and metrics after another batch."""
         xp, (losses, metrics) = self.xp, state
-        size = xp.astype(xp.zeros_like(loss) + xp.size(outputs[0], 0), loss.dtype)
+        size = xp.astype(xp.asarray(xp.size(outputs[0], 0)), loss.dtype)
         *sums, count = losses
         values = [loss, *parts][: len(sums)]
         losses = [*(old + value * size for old, value in zip(sums, values, strict=True)), count + size]

@@ -225,7 +225,8 @@ _eager: WeakKeyDictionary[Layer, dict[Any, Any]] = WeakKeyDictionary()
 def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bool = False, mask: Any = None) -> Any:
     """A layer on native tensors, on the backend that owns the first; differentiable there."""
     backend = owner(inputs[0])
-    shapes = [tuple(int(size) for size in x.shape) for x in inputs]
+    # Inside a function that a backend traces, a batch may be unknown.
+    shapes = [as_shape(x.shape) for x in inputs]
     layer.store.build(*shapes)
     masks = mask if isinstance(mask, (list, tuple)) else [mask] * (mask is not None)
     device = backend.device_of(inputs[0])
@@ -237,7 +238,7 @@ def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bo
             planner.input(shape, backend.dtype_name(x), masked=i < len(masks))
             for i, (shape, x) in enumerate(zip(shapes, inputs, strict=True))
         ]
-        begin = [planner.input(tuple(map(int, s.shape)), backend.dtype_name(s)) for s in states]
+        begin = [planner.input(as_shape(s.shape), backend.dtype_name(s)) for s in states]
         outputs = planner.call(layer, values, layer.store.place or "0", begin)
         plan = planner.plan(outputs)
         names = layer.store.by_name()
