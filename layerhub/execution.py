@@ -87,7 +87,9 @@ class Executor:
         specs = [variable.spec for variable in program.variables]
         self._regularized = [(i, spec.regularizer) for i, spec in enumerate(specs) if spec.regularizer is not None]
         self._constrained: list[tuple[int, Any]] = []
-        self._moving: Callable[..., Any] | None = None
+        optimizer = program.optimizer
+        moving = None if optimizer is None else program.registry.kernel(backend.name, optimizer, Call())
+        self._moving: Callable[..., Any] | None = None if moving is None else moving.function
         self.bind()
         self.reset_metrics()
 
@@ -255,9 +257,6 @@ class Executor:
         self._constrained = [(k, constraint) for k, constraint in enumerate(constraints) if constraint is not None]
         optimizer = self.program.optimizer
         names = optimizer.slots if optimizer is not None else ()
-        if optimizer is not None:
-            kernel = self.program.registry.kernel(self.backend.name, optimizer, Call())
-            self._moving = None if kernel is None else kernel.function
         if before != self.trainable or len(kept) != len(before):
             # What was frozen or thawed meanwhile: weights that go on being trained keep their slots.
             held = dict(zip(before, self.host_slots(), strict=False)) if kept else {}

@@ -583,3 +583,20 @@ def test_a_models_json_makes_an_equal_model(make):
 def test_what_is_no_models_json_is_told(text):
     with pytest.raises(LayerHubError, match="class_name"):
         lh.models.model_from_json(text)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow"])
+def test_an_input_that_wraps_a_native_tensor_takes_its_shape_type_and_data(backend):
+    data = np.arange(6, dtype="float32").reshape(2, 3)
+    tensor = lh.registry.registry().backend(backend).asarray(data)
+    x = lh.Input(tensor=tensor, name="wrapped")
+    assert (x.shape, x.dtype, x.name) == ((2, 3), "float32", "wrapped")
+    model = lh.Model(x, lh.layers.Dense(2)(x), backend=backend)
+    assert np.array_equal(model.predict(), model.predict(data))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow"])
+def test_a_sparse_input_is_refused_by_backends_that_have_no_sparse_arrays(backend):
+    x = lh.Input((3,), sparse=True, name="few")
+    with pytest.raises(LayerHubError, match=f"'few' is sparse, and the backend '{backend}' has no sparse arrays"):
+        lh.Model(x, lh.layers.Dense(2)(x), backend=backend)

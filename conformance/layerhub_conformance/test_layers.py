@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +23,26 @@ def measure(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MaskDroppedWarning)
         expected = reference(case, dtype)
-        got = evaluate_layer(
-            case.make(dtype), drawn.inputs, drawn.weights, backend, case.training, drawn.masks,
-            drawn.states or None, drawn.cotangents, dtype, 0, route, device,
-        )  # fmt: skip
-    layer = case.make(dtype)
-    names = [spec.name for spec in layer.weight_specs(*case.shapes)]
-    arrays = {f"output {k}": y for k, y in enumerate(got.outputs)}
-    arrays |= {f"{name} after the call": w for name, w in zip(names, got.weights, strict=True)}
+
+        def call(cotangents: Any) -> Evaluation:
+            return evaluate_layer(
+                case.make(dtype), drawn.inputs, drawn.weights, backend, case.training, drawn.masks,
+                drawn.states or None, cotangents, dtype, 0, route, device,
+            )  # fmt: skip
+
+        # Twice: asked for gradients, a backend may run other code than it runs without.
+        got, plain = call(drawn.cotangents), call(None)
+    names = [spec.name for spec in case.make(dtype).weight_specs(*case.shapes)]
+    arrays = values(got, names)
     arrays |= {f"gradient of input {k}": g for k, g in enumerate(got.input_grads or [])}
     arrays |= {f"gradient of {name}": g for name, g in zip(names, got.weight_grads or [], strict=True)}
     findings = [compare(e, arrays.get(e.what), dtype) for e in expected.arrays]
+    alone = values(plain, names)
+    findings += [
+        compare(replace(e, what=f"{e.what}, without gradients"), alone[e.what], dtype)
+        for e in expected.arrays
+        if e.what in alone
+    ]
     same_mask = (expected.mask is None) == (got.output_mask is None) and (
         expected.mask is None or np.array_equal(expected.mask, got.output_mask)
     )
@@ -41,6 +52,12 @@ def measure(
         if not np.array_equal(x, y, equal_nan=x.dtype.kind == "f"):
             findings.append(Finding("purity", False, detail="an input or weight was changed by the call"))
     return findings, got
+
+
+def values(found: Evaluation, names: list[str]) -> dict[str, np.ndarray]:
+    """Outputs and weights after the call, by the names that references have for them."""
+    outputs = {f"output {k}": y for k, y in enumerate(found.outputs)}
+    return outputs | {f"{name} after the call": w for name, w in zip(names, found.weights, strict=True)}
 
 
 def test_layer_means_what_its_definition_says(layerhub_case, record_property):
