@@ -20,7 +20,9 @@ _NAMES = {
     "backend": "scope",
     "backends": "registry",
     "evaluate_layer": "probe",
+    "kernel": "registry",
     "override_kernel": "registry",
+    "register": "registry",
     "set_random_seed": "seeds",
 }
 
@@ -72,7 +74,9 @@ if TYPE_CHECKING:
     from layerhub.models import Sequential as Sequential
     from layerhub.probe import evaluate_layer as evaluate_layer
     from layerhub.registry import backends as backends
+    from layerhub.registry import kernel as kernel
     from layerhub.registry import override_kernel as override_kernel
+    from layerhub.registry import register as register
     from layerhub.scope import backend as backend
     from layerhub.seeds import set_random_seed as set_random_seed
 

@@ -12,8 +12,8 @@ get = deserialize = activations.get
 
 
 def _as_function(spec: type[Activation]) -> Callable[..., Any]:
-    def apply(x: Any, **parameters: Any) -> Any:
-        return spec(**parameters).define(namespace_of(x), x)
+    def apply(x: Any, *args: Any, **parameters: Any) -> Any:
+        return spec(*args, **parameters).define(namespace_of(x), x)
 
     apply.__name__ = apply.__qualname__ = spec.__name__
     apply.__doc__ = spec.__doc__

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 import sys
+import textwrap
 from importlib.util import find_spec
 from typing import Any
 
 import click
 
-from layerhub import __version__
+from layerhub import __version__, reference
 from layerhub.config import FLOATS
 from layerhub.errors import LayerHubError
 from layerhub.kernels import SIGNATURES
 from layerhub.registry import registry
 from layerhub.spec import KINDS
-from layerhub.spec.base import REQUIRED
-from layerhub.spec.layer import Layer, Weight
 
 
 class Group(click.Group):
@@ -117,59 +115,70 @@ def layers(data: bool) -> None:
 
 
 @main.command()
-@click.argument("layer")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(list(KINDS)), help="What the name is of, where several kinds have it.")
 @as_json
-def describe(layer: str, data: bool) -> None:
-    """Say everything about a layer: parameters, inputs, weights, outputs, rules, meaning."""
-    spec = KINDS["layer"].find(layer)
-    assert issubclass(spec, Layer)
-    described = description(spec)
+def describe(name: str, kind: str | None, data: bool) -> None:
+    """Say everything about a layer, an activation, a loss, an optimizer, …: meaning, parameters, shapes, an example."""
+    spec = reference.find(name, kind)
+    told = reference.describe(spec)
     if data:
-        click.echo(json.dumps(described, indent=2, default=str))
+        click.echo(json.dumps(told, indent=2, default=str))
         return
-    click.echo(f"{described['layer']}\n\n{described['about']}\n")
-    show(described["parameters"], "Parameters", False)
-    for part in ("inputs", "weights", "outputs"):
-        if described[part]:
-            show(described[part], part.capitalize(), False)
-    if described["rules"]:
-        click.echo("Rules\n" + "".join(f"  {rule}\n" for rule in described["rules"]))
-    click.echo(f"Mask: {described['mask']}")
+    others = reference.namesakes(spec)
+    also = f"  (--kind {' or '.join(others)}: another one)" if others else ""
+    click.echo(f"{told['name']}, {_article(told['kind'])}{also}")
+    for block in told["about"]:
+        click.echo("\n" + _set(block))
+    for source in told["sources"]:
+        click.echo("\n" + _set({"text": source}))
+    click.echo(f"\n{told['signature']}\n")
+    if told["parameters"]:
+        show(_shown(told["parameters"]), "Parameters", False)
+    for part in ("inputs", "weights", "outputs", "axes", "formerly"):
+        if told.get(part):
+            show(_shown(told[part]), part.capitalize(), False)
+    for part in ("rules", "aliases", "builds_on", "call", "parts", "keras_only"):
+        if told.get(part):
+            click.echo(f"{HEADINGS[part]}: {', '.join(told[part])}")
+    if told["kind"] == "layer":
+        click.echo(f"Mask: {told['mask']}")
+    if told.get("example"):
+        click.echo(f"\n{told['example']}")
+    if told["kind"] in ("layer", *SIGNATURES):
+        of_kind = "" if told["kind"] == "layer" else f" --kind {told['kind']}"
+        click.echo(f"\nWhat serves it on each backend: layerhub kernels {told['name']}{of_kind}")
 
 
-def description(spec: type[Layer]) -> dict[str, Any]:
-    """What ``describe`` says, as data."""
-    about = next((base.__doc__ for base in spec.__mro__ if base.__doc__ and "\n" in base.__doc__), spec.__doc__)
-    own = (spec.__doc__ or "").strip()
-    family = inspect.cleandoc(about or "")
-    return {
-        "layer": spec.__name__,
-        "aliases": list(spec.aliases),
-        "about": own if own == family else f"{own}\n\n{family}",
-        "parameters": [
-            {
-                "parameter": p.name,
-                "default": "required" if p.default is REQUIRED else repr(p.default),
-                "domain": p.domain.text,
-                "schema": dict(p.domain.schema),
-            }
-            for p in spec.parameters.values()
-        ],
-        "inputs": [
-            {"input": i.name, "axes": i.pattern.spelled(spec.rank), "kind": i.kind, "many": i.many} for i in spec.inputs
-        ],
-        "weights": [
-            {
-                "weight": w.name,
-                "axes": w.pattern.text if isinstance(w, Weight) else f"those of {w.layer}",
-                "trainable": getattr(w, "trainable", True),
-            }
-            for w in spec.held
-        ],
-        "outputs": [{"output": o.name, "axes": o.pattern.spelled(spec.rank)} for o in spec.outputs],
-        "rules": [d.name.replace("_", " ") for d in spec.definitions.values() if d.role == "rule"],
-        "mask": getattr(spec.__dict__.get("mask", getattr(spec, "mask", None)), "text", "as its parts have it"),
-    }
+HEADINGS = {
+    "rules": "Rules",
+    "aliases": "Also called",
+    "builds_on": "Builds on",
+    "call": "A call may give",
+    "parts": "Made of",
+    "keras_only": "Ignored in configs of Keras",
+}
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without what is for machines, and without columns in which nothing stands."""
+    columns = [key for key in rows[0] if key not in ("schema", "examples") and any(row[key] != "" for row in rows)]
+    return [{key: _plain(row[key]) for key in columns} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, tuple) else value.replace("``", "") if isinstance(value, str) else value
+
+
+def _set(block: dict[str, str]) -> str:
+    """A paragraph or a formula, set for a terminal."""
+    if "code" in block:
+        return textwrap.indent(block["code"], "    ")
+    return textwrap.fill(block["text"].replace("``", ""), 100, break_long_words=False, break_on_hyphens=False)
 
 
 @main.command()
@@ -218,6 +227,7 @@ def kernels(name: str, kind: str, data: bool) -> None:
 )
 @click.option("--device", help="The device to run on.")
 @click.option("-n", "workers", default="1", help="How many processes to run in.")
+@click.option("--exhaustive", is_flag=True, help="Every combination of parameters, not only every pair; takes long.")
 @as_json
 def conformance(
     backend: tuple[str, ...],
@@ -225,6 +235,7 @@ def conformance(
     dtype: tuple[str, ...],
     device: str | None,
     workers: str,
+    exhaustive: bool,
     data: bool,
 ) -> None:
     """Prove that backends compute what the definitions mean. Exits with 0 when all pass, 1 on failures, 2 on misuse."""
@@ -237,6 +248,7 @@ def conformance(
     chosen = [("backend", backend), ("layer", layer), ("dtype", dtype), ("device", (device,) if device else ())]
     options = [f"--layerhub-{option}={value}" for option, values in chosen for value in values]
     options += [f"-n{workers}"] if workers != "1" else []
+    options += ["--layerhub-exhaustive"] if exhaustive else []
     options += ["--layerhub-json"] if data else []
     command = [
         sys.executable,

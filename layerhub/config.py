@@ -1,4 +1,4 @@
-"""Process-wide defaults: float type, image data format, strictness about masks.
+"""Process-wide defaults: float type or policy, image data format, strictness about masks.
 
 Unset, the float type and the data format come from the file that Keras keeps them in, ``~/.keras/keras.json``, so
 that people's settings carry over; else they are float32 and channels_last. Both are read once, when first needed.
@@ -14,6 +14,9 @@ from typing import Any
 from layerhub.errors import ParameterError
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+POLICIES = (*FLOATS, "mixed_float16", "mixed_bfloat16")
+"""What a layer's ``dtype`` may be: a float type for weights and computation, or a mixed policy, which computes in the
+short type that it names and keeps weights in float32."""
 DATA_FORMATS = ("channels_last", "channels_first")
 
 _chosen: dict[str, Any] = {}
@@ -44,13 +47,36 @@ def _choose(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def floatx() -> str:
-    """The float type of layers that name none."""
+    """The float type of inputs, and of layers that name none."""
     return _choice("floatx", FLOATS, "float32")
 
 
 def set_floatx(value: str) -> None:
     """Set the float type of layers made from now on: float16, bfloat16, float32 or float64."""
     _choose("floatx", value, FLOATS)
+
+
+def dtype_policy() -> str:
+    """The float type or mixed policy of layers that name none; unset, it is ``floatx``."""
+    return _chosen.get("dtype_policy") or floatx()
+
+
+def set_dtype_policy(value: str | None) -> None:
+    """Set the policy of layers made from now on: a float type, mixed_float16 or mixed_bfloat16; None: ``floatx``."""
+    if value is None:
+        _chosen.pop("dtype_policy", None)
+    else:
+        _choose("dtype_policy", value, POLICIES)
+
+
+def compute_dtype(policy: str) -> str:
+    """The float type that a policy computes in."""
+    return policy.removeprefix("mixed_")
+
+
+def variable_dtype(policy: str) -> str:
+    """The float type that a policy keeps weights in."""
+    return "float32" if policy.startswith("mixed_") else policy
 
 
 def image_data_format() -> str:

@@ -92,17 +92,29 @@ class Backend:
 
     # Variables
 
-    def variable(self, value: np.ndarray, trainable: bool, device: str | None, memory: tuple[int, ...] | None) -> Any:
-        """A place for a weight. memory: the order of axes in memory that its kernel likes, slowest first."""
-        return Cell(self.asarray(value, device=device))
+    def variable(
+        self,
+        value: np.ndarray,
+        trainable: bool,
+        device: str | None,
+        memory: tuple[int, ...] | None,
+        dtype: str | None = None,
+    ) -> Any:
+        """A place for a weight.
+
+        memory: the order of axes in memory that its kernel likes, slowest first. dtype: the weight's type, where the
+        value's is not it (the host keeps bfloat16 in float32).
+        """
+        return Cell(self.asarray(value, dtype, device))
 
     def read(self, variable: Any) -> Any:
         """The array that a variable holds."""
         return variable.value
 
     def assign(self, variable: Any, value: Any) -> None:
-        """Give a variable a new native array."""
-        variable.value = value
+        """Give a variable a new native array; its type stays what it was."""
+        kept = variable.value.dtype
+        variable.value = value if value.dtype == kept else self.xp.astype(value, kept)
 
     # Differentiation
 

@@ -62,6 +62,10 @@ class MaskDroppedWarning(UserWarning):
     """A mask reached a layer that cannot use it, and was dropped."""
 
 
+class OldSpellingWarning(FutureWarning):
+    """A parameter was given under the name that it had in Keras 1 or 2; the warning names the new one."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The tail of an error message: `` Did you mean 'units'?`` for the nearest known name, else nothing."""
     by_lower = {candidate.lower(): candidate for candidate in known}

@@ -7,6 +7,7 @@ backend and device. This one works on every backend, call by call; a backend ove
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,12 +16,13 @@ import numpy as np
 
 from layerhub import autodiff
 from layerhub.kernels import Call
+from layerhub.movement import Movement, Scaling, finite
 from layerhub.plan import Plan, Value, recorded
 from layerhub.registry import Registry
-from layerhub.spec.losses import Loss
-from layerhub.spec.masks import sizes, widened
+from layerhub.spec.losses import Loss, at_least_float32, reduced
+from layerhub.spec.masks import widened
 from layerhub.spec.metrics import Metric
-from layerhub.spec.optimizers import Optimizer
+from layerhub.spec.optimizers import BaseOptimizer, Phase
 from layerhub.variable import Variable
 
 
@@ -55,7 +57,7 @@ class Program:
     variables: list[Variable]
     losses: list[LossTerm] = field(default_factory=list)
     metrics: list[MetricTerm] = field(default_factory=list)
-    optimizer: Optimizer | None = None
+    optimizer: BaseOptimizer | None = None
 
 
 @dataclass
@@ -71,6 +73,8 @@ class Executor:
     """A program on a backend and device.
 
     step: how many training steps were taken. stale: a variable has moved away since it was bound.
+    movement: what the optimizer does, once training is prepared. resting: the slots of weights that are frozen.
+    scaling: the scale of the loss, where there is one.
     """
 
     def __init__(self, backend: Any, program: Program, device: str | None = None):
@@ -81,15 +85,15 @@ class Executor:
         self.stale = True
         self.slots: list[tuple[Any, ...]] = []
         self.trainable: list[int] = []
+        self._constraints: list[Any] = []
+        self.movement: Movement | None = None
+        self.resting: dict[Variable, tuple[np.ndarray, ...]] = {}
+        self.scaling: Scaling | None = None
         self.metric_state: list[tuple[Any, ...]] = []
         self.loss_state: list[Any] = []
         self._functions: dict[Any, Callable] = {}
         specs = [variable.spec for variable in program.variables]
         self._regularized = [(i, spec.regularizer) for i, spec in enumerate(specs) if spec.regularizer is not None]
-        self._constrained: list[tuple[int, Any]] = []
-        optimizer = program.optimizer
-        moving = None if optimizer is None else program.registry.kernel(backend.name, optimizer, Call())
-        self._moving: Callable[..., Any] | None = None if moving is None else moving.function
         self.bind()
         self.reset_metrics()
 
@@ -130,15 +134,27 @@ class Executor:
         return Batch(
             arrays,
             tuple(None if y is None else self.array(y, dtype) for y, dtype in zip(targets, kinds, strict=False)),
-            tuple(None if w is None else self.array(w, self._outputs[i].dtype) for i, w in enumerate(weights)),
+            tuple(None if w is None else self.array(w, self._figure_dtype(i)) for i, w in enumerate(weights)),
         )
 
     @property
     def _outputs(self) -> list[Value]:
         return self.program.plan(False).outputs
 
+    def _figure_dtype(self, output: int) -> str:
+        """The type in which losses and metrics of an output are computed and gathered."""
+        for term in self.program.losses:
+            if term.output == output:
+                return term.loss.compute_dtype(self._outputs[output].dtype)
+        return at_least_float32(self._outputs[output].dtype)
+
+    @property
+    def _loss_dtype(self) -> str:
+        """The type of the total loss: that of the first one."""
+        return self._figure_dtype(self.program.losses[0].output if self.program.losses else 0)
+
     def _target_dtypes(self) -> list[str]:
-        dtypes = [output.dtype for output in self._outputs]
+        dtypes = [self._figure_dtype(i) for i in range(len(self._outputs))]
         for term in self.program.losses:
             if term.loss.integer_targets:
                 dtypes[term.output] = "int64"
@@ -154,11 +170,15 @@ class Executor:
             self._functions[key] = recorded(self.program.plan(training), xp)
         return self._functions[key]
 
-    def loss_function(self, loss: Loss, recording: bool) -> Callable[[Any, Any], Any]:
+    def loss_function(self, term: LossTerm, recording: bool) -> Callable[[Any, Any], Any]:
         """A loss's values by its kernel, or by its definition."""
-        key = (id(loss), recording)
+        key = (id(term.loss), term.output, recording)
         if key not in self._functions:
-            self._functions[key] = bound_loss(self.program.registry, self.backend, loss, recording)
+            values = bound_loss(self.program.registry, self.backend, term.loss, recording)
+            dtype = self._figure_dtype(term.output)
+            if dtype != self._outputs[term.output].dtype:
+                values = _in_dtype(values, self.backend.recording_xp if recording else self.xp, dtype)
+            self._functions[key] = values
         return self._functions[key]
 
     def total_loss(
@@ -169,17 +189,15 @@ class Executor:
         xp = self.backend.recording_xp if recording else self.xp
         total, parts = None, []
         for term in self.program.losses:
-            values = self.loss_function(term.loss, recording)(batch.targets[term.output], outputs[term.output])
+            values = self.loss_function(term, recording)(batch.targets[term.output], outputs[term.output])
             counts = self._counts(term.loss.counts(self.xp, batch.targets[term.output]), masks[term.output], values)
             part = reduced(xp, term.loss.reduction, values, counts, _at(batch.weights, term.output))
+            part = xp.sum(part) if term.loss.reduction in ("none", None) else part
             parts.append(part)
             part = part if term.weight == 1 else part * term.weight
-            total = part if total is None else total + part
-        for penalty in penalties:
-            total = penalty if total is None else total + penalty
-        for index, regularizer in self._regularized:
-            penalty = regularizer.define(xp, weights[index])
-            total = penalty if total is None else total + penalty
+            total = part if total is None else total + _alike(xp, part, total)
+        for penalty in (*penalties, *(regularizer.define(xp, weights[i]) for i, regularizer in self._regularized)):
+            total = penalty if total is None else total + _alike(xp, penalty, total)
         return total, parts
 
     def _counts(self, own: Any, mask: Any, values: Any) -> Any:
@@ -190,8 +208,8 @@ class Executor:
             return mask if own is None else own
         return self.xp.logical_and(own, widened(self.xp, mask, own.ndim))
 
-    def gradients(self, batch: Batch, step: Any) -> tuple[Any, Any, list[Any]]:
-        """(loss, (outputs, updates, masks, parts), gradients of the trainable weights)."""
+    def gradients(self, batch: Batch, step: Any, scale: Any = None) -> tuple[Any, Any, list[Any]]:
+        """(loss, (outputs, updates, masks, parts), gradients of the trainable weights, times the scale)."""
         run = self.forward(True, recording=True)
         arrays = self.weights()
 
@@ -201,27 +219,41 @@ class Executor:
                 whole[index] = param
             outputs, updates, masks, penalties = run(whole, batch.inputs, (), step)
             loss, parts = self.total_loss(outputs, masks, penalties, whole, batch, recording=True)
-            return loss, (outputs, updates, masks, parts)
+            return self.scaled(loss, scale), (loss, (outputs, updates, masks, parts))
 
-        return self.backend.value_and_grad(objective, [arrays[i] for i in self.trainable])
+        _, (loss, rest), gradients = self.backend.value_and_grad(objective, [arrays[i] for i in self.trainable])
+        return loss, rest, gradients
+
+    def scaled(self, loss: Any, scale: Any) -> Any:
+        """The loss as it is differentiated."""
+        return loss if scale is None else loss * scale
 
     def updated(
-        self, coefficients: Any, weights: list[Any], gradients: list[Any], slots: list[tuple[Any, ...]]
-    ) -> tuple[list[Any], list[tuple[Any, ...]]]:
+        self, numbers: Sequence[Sequence[Any]], phases: Sequence[Phase], weights: Sequence[Any],
+        gradients: Sequence[Any], slots: Sequence[tuple[Any, ...]],
+    ) -> tuple[list[Any], list[tuple[Any, ...]]]:  # fmt: skip
         """The trainable weights and their slots after a step of the optimizer, constraints included."""
-        optimizer = self.program.optimizer
-        assert optimizer is not None
-        gradients = optimizer.clip(self.xp, gradients)
-        if self._moving is not None:
-            weights, slots = self._moving(optimizer, coefficients, weights, gradients, slots)
-        else:
-            moved = [
-                optimizer.update(self.xp, coefficients, w, g, *s)
-                for w, g, s in zip(weights, gradients, slots, strict=True)
-            ]
-            weights, slots = [new[0] for new in moved], [tuple(new[1:]) for new in moved]
-        for k, constraint in self._constrained:
-            weights[k] = constraint.define(self.xp, weights[k])
+        assert self.movement is not None
+        xp, weights, slots = self.xp, list(weights), list(slots)
+        for mover, phase in zip(self.movement.movers, phases, strict=True):
+            pulls = [gradients[i] for i in mover.places]
+            if mover.accumulates:
+                pulls, sums = mover.gathered(xp, pulls, [slots[i][-1] for i in mover.places], phase.updates)
+                for i, total in zip(mover.places, sums, strict=True):
+                    slots[i] = (*slots[i][:-1], total)
+            if not phase.updates:
+                continue
+            clipped = dict(zip(mover.places, mover.optimizer.clip(xp, pulls), strict=True))
+            last = -1 if mover.accumulates else None
+            for part in mover.parts:
+                moved, rows = part.moved(
+                    xp, numbers[part.number], phase.overwrites, [weights[i] for i in part.places],
+                    [clipped[i] for i in part.places], [slots[i][:last] for i in part.places],
+                )  # fmt: skip
+                for i, w, row in zip(part.places, moved, rows, strict=True):
+                    constraint = self._constraints[i]
+                    weights[i] = w if constraint is None else constraint.define(xp, w)
+                    slots[i] = (*row, *slots[i][len(row) :])
         return weights, slots
 
     def measured(
@@ -232,36 +264,55 @@ class Executor:
         xp, (losses, metrics) = self.xp, state
         size = xp.astype(xp.asarray(xp.size(outputs[0], 0)), loss.dtype)
         *sums, count = losses
-        values = [loss, *parts][: len(sums)]
-        losses = [*(old + value * size for old, value in zip(sums, values, strict=True)), count + size]
-        fresh = []
-        for term, old in zip(self.program.metrics, metrics, strict=True):
-            target, prediction = batch.targets[term.output], outputs[term.output]
+        values = [_alike(xp, value, loss) for value in (loss, *parts)]
+        losses = [*(old + value * size for old, value in zip(sums, values, strict=False)), count + size]
+        return losses, self.measured_metrics(metrics, outputs, masks, batch)
+
+    def measured_metrics(
+        self, state: Sequence[tuple[Any, ...]], outputs: Sequence[Any], masks: Sequence[Any], batch: Batch
+    ) -> list[tuple[Any, ...]]:
+        """The state of the metrics after another batch."""
+        xp, fresh = self.xp, []
+        for term, old in zip(self.program.metrics, state, strict=True):
+            dtype = getattr(xp, self._metric_dtype(term))
+            prediction = _as(xp, outputs[term.output], dtype)
+            target = batch.targets[term.output]
+            target = _as(xp, target, xp.int64 if term.metric.integer_targets else dtype)
+            wanted = term.metric.target_shape(tuple(target.shape), tuple(prediction.shape))
+            if wanted != tuple(target.shape):
+                target = xp.reshape(target, tuple(-1 if size is None else size for size in wanted))
             weights = masks[term.output]
             if weights is not None:
-                weights = xp.astype(weights, prediction.dtype)
+                weights = xp.astype(weights, dtype)
             given = _at(batch.weights, term.output) if term.weighted else None
             if given is not None:
+                given = _as(xp, given, dtype)
                 weights = given if weights is None else weights * widened(xp, given, weights.ndim)
             fresh.append(term.metric.define(xp, old, target, prediction, weights))
-        return losses, fresh
+        return fresh
+
+    def _metric_dtype(self, term: MetricTerm) -> str:
+        return term.metric.compute_dtype(self._outputs[term.output].dtype)
 
     # Steps
 
     def prepare(self) -> None:
-        """Make ready to train: the trainable weights, and zeros for their slots where there are none yet."""
+        """Make ready to train: the trainable weights, and slots for those that have none yet."""
         self.fresh()
-        before, kept = self.trainable, self.slots
-        self.trainable = [i for i, v in enumerate(self.program.variables) if v.trainable]
-        constraints = [v.spec.constraint for v in self._trained()]
-        self._constrained = [(k, constraint) for k, constraint in enumerate(constraints) if constraint is not None]
         optimizer = self.program.optimizer
-        names = optimizer.slots if optimizer is not None else ()
-        if before != self.trainable or len(kept) != len(before):
-            # What was frozen or thawed meanwhile: weights that go on being trained keep their slots.
-            held = dict(zip(before, self.host_slots(), strict=False)) if kept else {}
-            fresh = {i: tuple(np.zeros(self.program.variables[i].shape) for _ in names) for i in self.trainable}
-            self.load_slots([held.get(i, fresh[i]) for i in self.trainable])
+        assert optimizer is not None
+        trainable = [i for i, v in enumerate(self.program.variables) if v.trainable]
+        if self.movement is None or trainable != self.trainable:
+            # What was frozen meanwhile keeps its slots, for when it is thawed.
+            held = self.resting | self.held_slots()
+            self.trainable = trainable
+            self._constraints = [v.spec.constraint for v in self._trained()]
+            self.movement = Movement(self.program.registry, self.backend.name, optimizer, self._trained())
+            rows = [held.pop(v, ()) or self.movement.start(k) for k, v in enumerate(self._trained())]
+            self.resting = held
+            self.load_slots(rows)
+        if self.scaling is None and optimizer.loss_scale is not None:
+            self.scaling = Scaling(optimizer.loss_scale)
 
     def _trained(self) -> list[Variable]:
         return [self.program.variables[i] for i in self.trainable]
@@ -276,22 +327,70 @@ class Executor:
         """The optimizer's slots as ndarrays."""
         return [tuple(np.array(self.backend.to_numpy(slot)) for slot in row) for row in self.slots]
 
-    def coefficients(self) -> Any:
-        """The optimizer's numbers for the step that comes."""
-        assert self.program.optimizer is not None
-        return self.program.optimizer.coefficients(self.step + 1)
+    def held_slots(self) -> dict[Variable, tuple[np.ndarray, ...]]:
+        """The optimizer's slots as ndarrays, by weight."""
+        return dict(zip(self._trained(), self.host_slots(), strict=True)) if self.movement is not None else {}
+
+    def settle(self) -> None:
+        """Take in what the last step says of its gradients, where that is not known at once."""
+
+    @property
+    def batch_number(self) -> int:
+        """The number of the batch that comes, for the optimizer: those that were skipped do not count."""
+        return self.step + 1 - (self.scaling.skipped if self.scaling is not None else 0)
+
+    def averages(self) -> list[tuple[int, np.ndarray]]:
+        """The moving averages of the weights that have one, with their places among the trainable weights."""
+        if self.movement is None or not any(part.optimizer.use_ema for part in self.movement.parts):
+            return []
+        found = [(place, self.movement.average_in(place)) for place in range(len(self.trainable))]
+        rows = self.host_slots()
+        return [(place, rows[place][at]) for place, at in found if at is not None]
+
+    def finalize(self) -> None:
+        """Put moving averages in the place of the weights that have them."""
+        for place, average in self.averages():
+            self._trained()[place].assign(average)
+
+    def swap_averages(self) -> None:
+        """Exchange the weights and their moving averages."""
+        assert self.movement is not None
+        rows = self.host_slots()
+        for place, average in self.averages():
+            weight, row = self._trained()[place], list(rows[place])
+            row[self.movement.average_in(place)] = weight.numpy()  # type: ignore[index]
+            rows[place] = tuple(row)
+            weight.assign(average)
+        self.load_slots(rows)
+
+    def store(self, training: bool, updates: Sequence[Any]) -> None:
+        """New values for the weights that a call computes by itself, such as moving averages."""
+        for index, value in zip(self.program.plan(training).updated, updates, strict=True):
+            self.backend.assign(self.handles[index], value)
 
     def train_batch(self, batch: Batch) -> None:
         """One training step. Losses and metrics stay on the device; ``results`` fetches them."""
         self.fresh()
-        loss, (outputs, updates, masks, parts), gradients = self.gradients(batch, self.step)
-        weights = [self.backend.read(self.handles[i]) for i in self.trainable]
-        weights, self.slots = self.updated(self.coefficients(), weights, gradients, self.slots)
-        for index, value in zip(self.trainable, weights, strict=True):
-            self.backend.assign(self.handles[index], value)
-        for index, value in zip(self.program.plan(True).updated, updates, strict=True):
-            self.backend.assign(self.handles[index], value)
+        optimizer, movement, scaling = self.program.optimizer, self.movement, self.scaling
+        assert optimizer is not None and movement is not None
+        scale = None if scaling is None else scaling.scale
+        # Where that is watched for, a loss may well be scaled beyond what its type holds.
+        with np.errstate(over="ignore", invalid="ignore") if optimizer.watches else nullcontext():
+            loss, (outputs, updates, masks, parts), gradients = self.gradients(batch, self.step, scale)
+        good = not optimizer.watches or bool(self.backend.to_numpy(finite(self.xp, gradients)))
+        # A call may move a weight that is trained too: the optimizer goes on from there.
+        self.store(True, updates)
+        if good:
+            number = self.batch_number
+            gradients = gradients if scale is None else [g / scale for g in gradients]
+            weights = [self.backend.read(self.handles[i]) for i in self.trainable]
+            numbers, phases = movement.numbers(number), movement.phases(number)
+            weights, self.slots = self.updated(numbers, phases, weights, gradients, self.slots)
+            for index, value in zip(self.trainable, weights, strict=True):
+                self.backend.assign(self.handles[index], value)
         self.step += 1
+        if scaling is not None:
+            scaling.follow(optimizer, good)
         state = (self.loss_state, self.metric_state)
         self.loss_state, self.metric_state = self.measured(state, loss, parts, outputs, masks, batch)
 
@@ -299,7 +398,8 @@ class Executor:
         """Losses and metrics of a batch, without training."""
         self.fresh()
         weights = self.weights()
-        outputs, _, masks, penalties = self.forward(False)(weights, batch.inputs, (), self.step)
+        outputs, updates, masks, penalties = self.forward(False)(weights, batch.inputs, (), self.step)
+        self.store(False, updates)
         loss, parts = self.total_loss(outputs, masks, penalties, weights, batch, recording=False)
         state = (self.loss_state, self.metric_state)
         self.loss_state, self.metric_state = self.measured(state, loss, parts, outputs, masks, batch)
@@ -307,18 +407,22 @@ class Executor:
     def predict_batch(self, batch: Batch) -> tuple[Any, ...]:
         """The native outputs for a batch."""
         self.fresh()
-        return self.forward(False)(self.weights(), batch.inputs, (), self.step)[0]
+        outputs, updates, _, _ = self.forward(False)(self.weights(), batch.inputs, (), self.step)
+        self.store(False, updates)
+        return outputs
 
     # Losses and metrics
 
     def reset_metrics(self) -> None:
         """Begin to gather anew."""
-        dtype = self._outputs[0].dtype
         count = 2 + (len(self.program.losses) if len(self.program.losses) > 1 else 0)
-        zero = [self.array(np.zeros(()), dtype) for _ in range(count)]
-        self.loss_state = zero
+        self.loss_state = [self.array(np.zeros(()), self._loss_dtype) for _ in range(count)]
         self.metric_state = [
-            tuple(self.array(np.zeros(shape), dtype) for shape in term.metric.shapes()) for term in self.program.metrics
+            tuple(
+                self.array(np.zeros(shape), self._metric_dtype(term))
+                for shape in term.metric.shapes(self._outputs[term.output].shape)
+            )
+            for term in self.program.metrics
         ]
 
     def results(self) -> tuple[list[float], list[Any]]:
@@ -326,7 +430,7 @@ class Executor:
         *sums, count = (float(self.backend.to_numpy(value)) for value in self.loss_state)
         losses = [total / count if count else 0.0 for total in sums]
         metrics = [
-            self.backend.to_numpy(term.metric.result(self.xp, state)).tolist()
+            self.backend.to_numpy(term.metric.figure(self.xp, state)).tolist()
             for term, state in zip(self.program.metrics, self.metric_state, strict=True)
         ]
         return losses, metrics
@@ -338,9 +442,11 @@ class Executor:
 
     def load_metric_values(self, values: tuple[list[np.ndarray], list[tuple[np.ndarray, ...]]]) -> None:
         """Go on gathering from what another executor had."""
-        dtype = self._outputs[0].dtype
-        self.loss_state = [self.array(v, dtype) for v in values[0]]
-        self.metric_state = [tuple(self.array(v, dtype) for v in state) for state in values[1]]
+        self.loss_state = [self.array(v, self._loss_dtype) for v in values[0]]
+        self.metric_state = [
+            tuple(self.array(v, self._metric_dtype(term)) for v in state)
+            for term, state in zip(self.program.metrics, values[1], strict=True)
+        ]
 
     @property
     def native(self) -> Any:
@@ -364,23 +470,20 @@ def bound_loss(
     return partial(single, loss)
 
 
+def _in_dtype(values: Callable[..., Any], xp: Any, dtype: str) -> Callable[..., Any]:
+    """A loss's values computed in a type that is not the predictions' own."""
+    return lambda y_true, y_pred: values(y_true, xp.astype(y_pred, getattr(xp, dtype)))
+
+
+def _as(xp: Any, x: Any, dtype: Any) -> Any:
+    """x in this type."""
+    return x if x.dtype == dtype else xp.astype(x, dtype)
+
+
+def _alike(xp: Any, x: Any, like: Any) -> Any:
+    """x in the type of another array."""
+    return _as(xp, x, like.dtype)
+
+
 def _at(values: Sequence[Any], index: int) -> Any:
     return values[index] if index < len(values) else None
-
-
-def reduced(xp: Any, reduction: str, values: Any, counts: Any, weights: Any) -> Any:
-    """The values of a loss as one number.
-
-    The mean is over the values that count; sample weights multiply values, and do not change the divisor.
-    """
-    if weights is not None:
-        values = values * widened(xp, weights, values.ndim)
-    if counts is not None:
-        counts = xp.astype(xp.broadcast_to(widened(xp, counts, values.ndim), sizes(xp, values)), values.dtype)
-        values = values * counts
-    if reduction in ("sum", "none"):
-        return xp.sum(values)
-    if counts is None:
-        return xp.mean(values)
-    total = xp.sum(counts)
-    return xp.sum(values) / xp.where(total > 0, total, xp.ones_like(total))

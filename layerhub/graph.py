@@ -7,7 +7,7 @@ them, as one more step of that backend's own differentiation.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -49,20 +49,36 @@ class Tensor:
 
 
 class Node:
-    """One use of a layer: what goes in and comes out. tensor: the native tensor that an input wraps, if any."""
+    """One use of a layer: what goes in and comes out.
 
-    def __init__(self, layer: Any, inputs: Sequence[Tensor], states: Sequence[Tensor]):
+    options: parameters that this use has otherwise. tensor: the native tensor that an input wraps, if any.
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        inputs: Sequence[Tensor],
+        states: Sequence[Tensor],
+        options: Mapping[str, Any] | None = None,
+    ):
         self.layer, self.inputs, self.states = layer, tuple(inputs), tuple(states)
+        self.options = dict(options or {})
         self.tensor: Any = None
         self.order = next(_order)
         self.outputs: tuple[Tensor, ...] = ()
         if states:
             layer.check_states([s.shape for s in states], *(x.shape for x in inputs))
         if inputs:
-            shapes = layer.output_shapes(*(x.shape for x in inputs))
-            dtype = layer.output_dtype(*(x.dtype for x in inputs))
+            acting = layer.replace(**self.options) if self.options else layer
+            shapes = acting.output_shapes(*(None if x is None else x.shape for x in inputs))
+            dtype = acting.output_dtype(*(x.dtype for x in inputs if x is not None))
             self.outputs = tuple(Tensor(shape, dtype, self, k) for k, shape in enumerate(shapes))
         nodes_of(layer).append(self)
+
+    @property
+    def sources(self) -> tuple[Tensor, ...]:
+        """All tensors that go in."""
+        return tuple(x for x in (*self.inputs, *self.states) if x is not None)
 
 
 _nodes: WeakKeyDictionary[Any, list[Node]] = WeakKeyDictionary()
@@ -122,6 +138,7 @@ class Store:
     def __init__(self, layer: Layer):
         self.layer = layer
         self._variables: list[Variable] | None = None
+        self.states: list[Variable] = []
         self.seed, self.place = 0, ""
 
     @property
@@ -130,10 +147,15 @@ class Store:
 
     def build(self, *shapes: Shape, seed: int | None = None, place: str = "0") -> list[Variable]:
         """Make the variables, or check that those there are fit these input shapes."""
-        specs = self.layer.weight_specs(*map(as_shape, shapes))
+        shapes = tuple(None if shape is None else as_shape(shape) for shape in shapes)
+        specs = self.layer.weight_specs(*shapes)
         if self._variables is None:
             self.seed, self.place = seeds.next_seed() if seed is None else seed, place
+            states = self.layer.state_specs(*shapes)
             self._variables = [Variable(spec, self.layer, self._starter(spec)) for spec in specs]
+            self.states = [Variable(spec, self.layer, self._starter(spec)) for spec in states]
+            if self.layer.initial_weights is not None:
+                self.set(self.layer.initial_weights)
         for variable, spec in zip(self._variables, specs, strict=True):
             if variable.shape != spec.shape:
                 raise WeightsError(
@@ -152,8 +174,13 @@ class Store:
         return self._variables
 
     def by_name(self) -> dict[str, Variable]:
-        """The variables by the names that the spec gives them."""
-        return {variable.name: variable for variable in self.variables}
+        """The variables, and where states are kept, by the names that the spec gives them."""
+        return {variable.name: variable for variable in (*self.variables, *self.states)}
+
+    def reset_states(self) -> None:
+        """Zeros for all states that are kept."""
+        for variable in self.states:
+            variable.assign(np.zeros(variable.shape))
 
     def get(self) -> list[np.ndarray]:
         return [variable.numpy() for variable in self.variables] if self.built or self.layer.held else []
@@ -187,23 +214,30 @@ class GraphRuntime(Runtime):
         return found
 
     def call(self, layer: Layer, *inputs: Any, **extras: Any) -> Any:
-        flat = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else list(inputs)
+        options = {name: extras.pop(name) for name in layer.options if name in extras}
         states = list(extras.pop("initial_state", None) or ())
+        if layer.states and len(inputs) == 2 and isinstance(inputs[1], (list, tuple)):
+            states, inputs = list(inputs[1]), inputs[:1]
+        flat = list(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], (list, tuple)) else list(inputs)
         # x, h, c in one list, as Keras has it for recurrent layers.
         if layer.states and len(flat) == 1 + layer.states:
             flat, states = flat[:1], flat[1:]
+        flat = _by_name(layer, flat, extras)
         if not flat:
             raise GraphError(f"{layer!r} was called without an input")
-        if all(isinstance(x, Tensor) for x in flat + states):
+        given = [x for x in flat if x is not None]
+        if all(isinstance(x, Tensor) for x in given + states):
             if extras:
                 raise GraphError(f"{layer!r} takes no {', '.join(extras)} when it is called on symbolic tensors")
-            return unwrapped(Node(layer, flat, states).outputs)
-        if any(isinstance(x, Tensor) for x in flat + states):
+            return unwrapped(Node(layer, flat, states, options).outputs)
+        if any(isinstance(x, Tensor) for x in given + states):
             raise GraphError(f"{layer!r} was called on symbolic and native tensors at once; give tensors of one sort")
-        return run_eagerly(layer, flat, states, **extras)
+        return run_eagerly(layer, flat, states, options, **extras)
 
     def trial(self, function: Callable, shapes: Sequence[Shape], dtype: str) -> Shape:
         """A function's output shape: run on zeros, twice, with different sizes for what is unknown."""
+        # The host has no bfloat16; a shape does not depend on it.
+        dtype = "float32" if dtype == "bfloat16" else dtype
         found = []
         for unknown in (2, 3):
             given = [np.zeros(tuple(unknown if s is None else s for s in shape), dtype) for shape in shapes]
@@ -214,6 +248,24 @@ class GraphRuntime(Runtime):
 Layer.runtime = GraphRuntime()
 
 
+def _by_name(layer: Layer, flat: list[Any], extras: dict[str, Any]) -> list[Any]:
+    """The inputs, with those that were given by name in their places; what is optional and not given is left out."""
+    names = [declared.name for declared in layer.inputs]
+    named = {name: extras.pop(name) for name in names if name in extras}
+    if len(flat) > len(names):
+        return flat
+    items = [*flat, *[None] * (len(names) - len(flat))]
+    for name, x in named.items():
+        if items[names.index(name)] is not None:
+            raise GraphError(f"{layer!r}: the input {name} was given twice, by position and by name")
+        items[names.index(name)] = x
+    before = items[: max(map(names.index, named), default=-1)]
+    items = list(layer.filled(items)) if any(x is None for x in before) else items
+    while items and items[-1] is None:
+        items.pop()
+    return items
+
+
 def unwrapped(outputs: Sequence[Any]) -> Any:
     """One output by itself, several as a list."""
     return outputs[0] if len(outputs) == 1 else list(outputs)
@@ -222,24 +274,33 @@ def unwrapped(outputs: Sequence[Any]) -> Any:
 _eager: WeakKeyDictionary[Layer, dict[Any, Any]] = WeakKeyDictionary()
 
 
-def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bool = False, mask: Any = None) -> Any:
+def run_eagerly(
+    layer: Layer,
+    inputs: list[Any],
+    states: list[Any],
+    options: Mapping[str, Any] | None = None,
+    training: bool = False,
+    mask: Any = None,
+) -> Any:
     """A layer on native tensors, on the backend that owns the first; differentiable there."""
     backend = owner(inputs[0])
     # Inside a function that a backend traces, a batch may be unknown.
-    shapes = [as_shape(x.shape) for x in inputs]
+    shapes = [None if x is None else as_shape(x.shape) for x in inputs]
     layer.store.build(*shapes)
-    masks = mask if isinstance(mask, (list, tuple)) else [mask] * (mask is not None)
+    masks = list(mask) if isinstance(mask, (list, tuple)) else [mask] * (mask is not None)
+    masks += [None] * (len(inputs) - len(masks))
     device = backend.device_of(inputs[0])
-    key = (backend.name, device, training, tuple(map(len, shapes)), tuple(shapes), len(masks), len(states))
+    masked = tuple(m is not None for m in masks)
+    key = (backend.name, device, training, tuple(shapes), masked, len(states), repr(options))
     plans = _eager.setdefault(layer, {})
     if key not in plans:
         planner = Planner(registry(), backend.name, training, layer.store.seed)
         values = [
-            planner.input(shape, backend.dtype_name(x), masked=i < len(masks))
-            for i, (shape, x) in enumerate(zip(shapes, inputs, strict=True))
+            None if x is None or shape is None else planner.input(shape, backend.dtype_name(x), masked=m is not None)
+            for shape, x, m in zip(shapes, inputs, masks, strict=True)
         ]
         begin = [planner.input(as_shape(s.shape), backend.dtype_name(s)) for s in states]
-        outputs = planner.call(layer, values, layer.store.place or "0", begin)
+        outputs = planner.call(layer, values, layer.store.place or "0", begin, options)
         plan = planner.plan(outputs)
         names = layer.store.by_name()
         plans[key] = (
@@ -250,10 +311,9 @@ def run_eagerly(layer: Layer, inputs: list[Any], states: list[Any], training: bo
         )
     run, ordered, plan, steps = plans[key]
     handles = [v.at(backend, device, slot.memory) for v, slot in zip(ordered, plan.slots, strict=True)]
-    given = tuple(backend.asarray(m, "bool", device) for m in masks)
-    outputs, updates, _, _ = run(
-        [backend.read(h) for h in handles], (*inputs, *states), given, next(steps) if training else 0
-    )
+    given = tuple(backend.asarray(m, "bool", device) for m in masks if m is not None)
+    arrays = [x for x in (*inputs, *states) if x is not None]
+    outputs, updates, _, _ = run([backend.read(h) for h in handles], arrays, given, next(steps) if training else 0)
     for index, value in zip(plan.updated, updates, strict=True):
         backend.assign(handles[index], value)
     return unwrapped(outputs)
@@ -283,12 +343,12 @@ def between(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Node]:
                 )
             met.setdefault(node.layer, len(met))
             stack.append((node, True))
-            stack.extend((x.node, False) for x in reversed((*node.inputs, *node.states)))
+            stack.extend((x.node, False) for x in reversed(node.sources))
     depth: dict[Node, int] = {}
     deepest: dict[Any, int] = {}
     for node in reversed(finished):
         depth[node] = deepest[node.layer] = max(depth.get(node, 0), deepest.get(node.layer, 0))
-        for x in (*node.inputs, *node.states):
+        for x in node.sources:
             depth[x.node] = max(depth.get(x.node, 0), depth[node] + 1)
     return sorted(finished, key=lambda node: (-depth[node], met[node.layer], node.order))
 
@@ -306,13 +366,13 @@ def lower(
     places = {layer: f"{prefix}{i}" for i, layer in enumerate(unique_layers(nodes))}
     known: dict[Any, Value] = dict(zip(inputs, values, strict=True))
     for node in nodes:
-        given = [known[x] for x in node.inputs]
+        given = [None if x is None else known[x] for x in node.inputs]
         states = [known[x] for x in node.states]
         place = places[node.layer]
         if hasattr(node.layer, "lower"):
             made = node.layer.lower(planner, given, f"{place}/")
         else:
-            made = planner.call(node.layer, given, place, states)
+            made = planner.call(node.layer, given, place, states, node.options)
         known.update(zip(node.outputs, made, strict=True))
     return [known[y] for y in outputs]
 
@@ -331,4 +391,4 @@ def placed_layers(
         if hasattr(node.layer, "lower"):
             yield from placed_layers(node.layer.inputs, node.layer.outputs, f"{places[node.layer]}/")
         else:
-            yield places[node.layer], node.layer, [x.shape for x in node.inputs]
+            yield places[node.layer], node.layer, [None if x is None else x.shape for x in node.inputs]

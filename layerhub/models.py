@@ -38,11 +38,13 @@ class Sequential(Trainable):
 
     def add(self, layer: Any) -> None:
         """Append a layer; one that does not fit is not kept."""
+        before = list(self.inputs)
         self._push(layer)
         try:
             self._rebuild()
         except LayerHubError:
             self._drop()
+            self.inputs = before
             raise
 
     def pop(self) -> Any:
@@ -68,6 +70,10 @@ class Sequential(Trainable):
         elif isinstance(layer, (Layer, Network)):
             if id(layer) in self._members:
                 raise GraphError(f"{self.name} has the layer {layer.label!r} already; use a Model to share layers")
+            first = getattr(layer, "first_shape", None)
+            if first is not None and not self._stack and not self.inputs:
+                kind = getattr(layer.inputs[0], "kind", "float")
+                self.inputs = [Input(batch_shape=first, dtype="int32" if kind == "int" else None)]
             self._stack.append(layer)
             self._members.add(id(layer))
         else:
@@ -132,9 +138,20 @@ def model_from_json(text: str, backend: str | None = None, device: str | None = 
     return kind.from_config(config, backend=backend, device=device)
 
 
-def clone_model(model: Any, backend: str | None = None, device: str | None = None) -> Any:
+def clone_model(model: Any, backend: str | None = None, device: str | None = None, dtype: str | None = None) -> Any:
     """A copy of a model's graph, with fresh weights from the same seed, on any backend.
 
-    Give it the weights by ``copy.set_weights(model.get_weights())``.
+    Give it the weights by ``copy.set_weights(model.get_weights())``. dtype: the float type, or mixed policy, of all its
+    layers; None: as they have it.
     """
-    return type(model).from_config(model.get_config(), backend=backend or model.backend, device=device)
+    config = model.get_config() if dtype is None else _with_dtype(model.get_config(), dtype)
+    return type(model).from_config(config, backend=backend or model.backend, device=device)
+
+
+def _with_dtype(config: Any, dtype: str) -> Any:
+    """A config with another type in all its layers, those inside of layers included; inputs keep theirs."""
+    if isinstance(config, list):
+        return [_with_dtype(part, dtype) for part in config]
+    if not isinstance(config, Mapping) or config.get("class_name") == "InputLayer":
+        return config
+    return {key: dtype if key == "dtype" else _with_dtype(value, dtype) for key, value in config.items()}

@@ -235,6 +235,11 @@ class Network:
         """Give all weights new values; an error changes nothing."""
         set_all(self.weights, values, self.name)
 
+    def reset_states(self) -> None:
+        """Begin anew: what stateful layers keep from batch to batch becomes zeros."""
+        for _, layer, _ in placed_layers(self.inputs, self.outputs):
+            layer.reset_state()
+
     def count_params(self) -> int:
         """The number of elements of all weights."""
         return sum(int(np.prod(variable.shape)) for variable in self.weights)
@@ -264,6 +269,7 @@ class Network:
         self._check_complete()
         if self._executor is None:
             backend = registry().backend(self._backend)
+            self._check_types(backend)
             self._executor = backend.executor(self._program(), self._device)
         return self._executor
 
@@ -272,6 +278,16 @@ class Network:
         if not self.outputs:
             what = "no layers" if self.inputs else "no input shape yet: begin it with lh.Input(shape), or give it data"
             raise StateError(f"{self.name} has {what}")
+
+    def _check_types(self, backend: Any) -> None:
+        """Raise BackendError where a layer computes in a type that the backend has not."""
+        for step in self.plan(False).steps:
+            layer = step.target
+            if isinstance(layer, Layer) and layer.compute_dtype not in backend.dtypes:
+                raise BackendError(
+                    f"{self.name}: {layer.label} computes in {layer.compute_dtype} (dtype={layer.dtype!r}), which the "
+                    f"backend {backend.name!r} has not; its float types: {', '.join(backend.dtypes)}"
+                )
 
     def _unbind(self) -> None:
         self._plans, self._executor = {}, None
@@ -313,8 +329,13 @@ class Network:
 
     # Data
 
-    def _checked_inputs(self, arrays: Sequence[Any]) -> list[Any]:
-        """Inputs against what the model declares. Raises DataError."""
+    @property
+    def batch_size(self) -> int | None:
+        """How many samples a batch has, where an input declares it."""
+        return next((x.shape[0] for x in self.inputs if x.shape and x.shape[0] is not None), None)
+
+    def _checked_inputs(self, arrays: Sequence[Any], batch: bool = True) -> list[Any]:
+        """Inputs against what the model declares. batch: they are one batch, not to be cut. Raises DataError."""
         if len(arrays) != len(self.inputs):
             raise DataError(f"{self.name} takes {len(self.inputs)} inputs, {len(arrays)} were given")
         checked = []
@@ -322,7 +343,7 @@ class Network:
             if not hasattr(x, "shape"):
                 x = as_array(x)
             shape = tuple(x.shape)
-            wanted = declared.shape
+            wanted = declared.shape if batch else (None, *declared.shape[1:])
             fits = len(shape) == len(wanted) and all(w in (None, s) for w, s in zip(wanted, shape, strict=True))
             if not fits and len(shape) + 1 == len(wanted) and wanted[-1] == 1 and isinstance(x, np.ndarray):
                 x, fits = x[..., None], True  # one feature may be left unsaid
@@ -350,7 +371,11 @@ class Network:
             number = counts.get(node.layer, 0)
             counts[node.layer] = number + 1
             calls[node.layer].append(
-                {"inputs": [keys[x] for x in node.inputs], "initial_state": [keys[x] for x in node.states]}
+                {
+                    "inputs": [None if x is None else keys[x] for x in node.inputs],
+                    "initial_state": [keys[x] for x in node.states],
+                }
+                | ({"options": node.options} if node.options else {})
             )
             for k, y in enumerate(node.outputs):
                 keys[y] = [node.layer.label, number, k]
@@ -389,14 +414,14 @@ class Network:
         while waiting:
             left: list[Any] = []
             for name, number, call in waiting:
-                wanted = [tuple(key) for key in (*call["inputs"], *call["initial_state"])]
+                wanted = [tuple(key) for key in (*call["inputs"], *call["initial_state"]) if key is not None]
                 before_me = any(other[0] == name for other in left)
                 if before_me or any(key not in made for key in wanted):
                     left.append((name, number, call))
                     continue
-                given = [made[tuple(key)] for key in call["inputs"]]
+                given = [None if key is None else made[tuple(key)] for key in call["inputs"]]
                 states = [made[tuple(key)] for key in call["initial_state"]]
-                extras = {"initial_state": states} if states else {}
+                extras = {**call.get("options", {}), **({"initial_state": states} if states else {})}
                 outputs = layers[name](given if len(given) > 1 else given[0], **extras)
                 outputs = outputs if isinstance(outputs, list) else [outputs]
                 made.update({(name, number, k): y for k, y in enumerate(outputs)})

@@ -1,7 +1,8 @@
 """Array functions that run on whatever backend their arrays belong to: for Lambda, custom layers, losses and metrics.
 
 ``lh.ops.exp(x)`` takes a native tensor, an ndarray, or an array that is being read for gradients or error bounds. All
-functions of ``layerhub.namespace`` are here, with the names and meanings of the Python array API standard.
+functions of ``layerhub.namespace`` are here, with the names and meanings of the Python array API standard; all
+activations, by their names (``lh.ops.relu(x)``, ``lh.ops.softmax(x, axis=1)``); and what ``MADE`` makes of these.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from layerhub.namespace import EXTRAS, STANDARD
+from layerhub.spec import KINDS
 from layerhub.variable import HOST
 
 _spaces: dict[type, Any] = {}
@@ -43,22 +45,90 @@ def _arrays(arguments: Any) -> Any:
             yield argument
 
 
+def _space(args: Any, kwargs: Any) -> Any:
+    """The namespace of the arrays among arguments: a recorded or bounded one decides over the plain ones beside it."""
+    spaces = [space for space in map(namespace_of, _arrays((*args, *kwargs.values()))) if space is not None]
+    return max(spaces, key=lambda space: space.depth, default=HOST)
+
+
 @cache
 def _function(name: str) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
-        spaces = [space for space in map(namespace_of, _arrays((*args, *kwargs.values()))) if space is not None]
-        # A recorded or bounded array decides over the plain ones that stand beside it.
-        space = max(spaces, key=lambda space: space.depth, default=HOST)
-        return getattr(space, name)(*args, **kwargs)
+        return getattr(_space(args, kwargs), name)(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = f"``{name}`` of the array API standard, on the backend that owns the arrays."
     return call
 
 
+class Made:
+    """Functions that the standard has under other names, or not at all."""
+
+    @staticmethod
+    def clip(xp: Any, x: Any, low: float, high: float) -> Any:
+        """x, but no less than ``low`` and no more than ``high``."""
+        x = xp.where(x <= low, xp.full_like(x, low), x)
+        return xp.where(x >= high, xp.full_like(x, high), x)
+
+    @staticmethod
+    def concatenate(xp: Any, xs: Any, axis: int = -1) -> Any:
+        """Arrays laid end to end along an axis."""
+        return xp.concat(xs, axis=axis)
+
+    @staticmethod
+    def l2_normalize(xp: Any, x: Any, axis: int = -1, epsilon: float = 1e-12) -> Any:
+        """x / |x| along an axis; where |x|**2 is below ``epsilon``, x / sqrt(epsilon)."""
+        total = xp.sum(x * x, axis=axis, keepdims=True)
+        return x / xp.sqrt(xp.where(total <= epsilon, xp.full_like(total, epsilon), total))
+
+    @staticmethod
+    def square(xp: Any, x: Any) -> Any:
+        """x * x"""
+        return x * x
+
+    @staticmethod
+    def transpose(xp: Any, x: Any, axes: Any = None) -> Any:
+        """The axes in another order; reversed, if none is given."""
+        return xp.permute_dims(x, axes or tuple(range(x.ndim))[::-1])
+
+    @staticmethod
+    def variance(xp: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+        """The mean of the squared distances from the mean."""
+        away = x - xp.mean(x, axis=axis, keepdims=True)
+        return xp.mean(away * away, axis=axis, keepdims=keepdims)
+
+
+MADE: dict[str, Any] = {name: getattr(Made, name) for name in vars(Made) if not name.startswith("_")}
+"""What ``Made`` has, by name."""
+
+
+@cache
+def _made(name: str) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return MADE[name](_space(args, kwargs), *args, **kwargs)
+
+    call.__name__, call.__doc__ = name, MADE[name].__doc__
+    return call
+
+
+@cache
+def _activation(name: str) -> Any:
+    kind: Any = KINDS["activation"].find(name)
+
+    def call(x: Any, **parameters: Any) -> Any:
+        return kind(**parameters)(_space((x,), {}), x)
+
+    call.__name__, call.__doc__ = name, kind.__doc__
+    return call
+
+
 def __getattr__(name: str) -> Any:
     if name in EXTRAS or name in STANDARD:
         return _function(name)
+    if name in MADE:
+        return _made(name)
+    if not name.startswith("_") and name in KINDS["activation"] and name != "custom":
+        return _activation(name)
     if name.startswith("__"):
         raise AttributeError(name)
     raise AttributeError(
@@ -67,4 +137,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*EXTRAS, *STANDARD})
+    return sorted({*EXTRAS, *STANDARD, *MADE, *KINDS["activation"]} - {"custom"})

@@ -8,17 +8,18 @@ writes the steps out as Python source, so that running a model costs no more tha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from layerhub import autodiff, config
-from layerhub.errors import DTypeError, MaskDroppedWarning
+from layerhub.errors import DTypeError, KernelError, MaskDroppedWarning
 from layerhub.kernels import Call, Kernel
 from layerhub.registry import Registry
 from layerhub.spec.axes import Shape
-from layerhub.spec.layer import Layer, Result, Weight, WeightSpec
+from layerhub.spec.layer import Layer, Result, Weight, Weights, WeightSpec
 from layerhub.stream import Stream
 
 # Layers of which it was said that a mask ends there; once is enough.
@@ -98,7 +99,10 @@ class Planner:
         self.checks: list[tuple[int, Layer]] = []
         self._count = 0
         self._held: dict[int, list[Any]] = {}
-        self._calls: dict[int, int] = {}
+        self._kept: dict[int, tuple[WeightRef, ...]] = {}
+        self._calls: dict[str, int] = {}
+        self._variants: list[Layer] = []
+        self.moves: dict[int, Value] = {}
 
     # Values
 
@@ -125,7 +129,7 @@ class Planner:
 
     # Layers
 
-    def hold(self, layer: Layer, shapes: Sequence[Shape], place: str) -> list[Any]:
+    def hold(self, layer: Layer, shapes: Sequence[Shape | None], place: str) -> list[Any]:
         """The weights of a layer as arguments, numbered when the layer is met first."""
         if id(layer) not in self._held:
             arguments: list[Any] = []
@@ -139,34 +143,99 @@ class Planner:
                     self.slots.append(Slot(spec, layer, f"{place}/{spec.name}"))
                 arguments.append(refs[0] if isinstance(declared, Weight) else tuple(refs))
             self._held[id(layer)] = arguments
+            states = layer.state_specs(*shapes)
+            self._kept[id(layer)] = tuple(WeightRef(len(self.slots) + k) for k in range(len(states)))
+            self.slots += [Slot(spec, layer, f"{place}/{spec.name}") for spec in states]
         return self._held[id(layer)]
 
     def call(
-        self, layer: Layer, inputs: Sequence[Value], place: str, initial_state: Sequence[Value] = ()
+        self,
+        layer: Layer,
+        inputs: Sequence[Value | None],
+        place: str,
+        initial_state: Sequence[Value] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> list[Value]:
-        """A use of a layer of the model: its steps are appended, its outputs returned."""
+        """A use of a layer of the model: its steps are appended, its outputs returned. options: of this call alone."""
+        shapes: list[Any] = [None if x is None else x.shape for x in inputs]
         if initial_state:
-            layer.check_states([s.shape for s in initial_state], *(x.shape for x in inputs))
-        weights = self.hold(layer, [x.shape for x in inputs], place)
-        outputs = self.apply(layer, inputs, weights, place, tuple(initial_state) or None)
+            layer.check_states([s.shape for s in initial_state], *shapes)
+        weights = self.hold(layer, shapes, place)
+        acting = self._variant(layer, options) if options else layer
+        if layer.stateful:
+            outputs = self._carrying(acting, inputs, weights, place, self._kept[id(layer)], initial_state)
+        else:
+            outputs = self.apply(acting, inputs, weights, place, tuple(initial_state) or None)
+        if not layer.penalises_parts:
+            self._penalise(layer, outputs)
+        return outputs
+
+    def _penalise(self, layer: Layer, outputs: Sequence[Value]) -> None:
         if layer.activity_regularizer is not None:
             for output in outputs[:1]:
                 self.penalties.append(
                     self._emit(_penalty, (layer.activity_regularizer, "xp", output), (), output.dtype)
                 )
-        return outputs
+
+    def _variant(self, layer: Layer, changes: Mapping[str, Any]) -> Layer:
+        """The layer with other parameters, for as long as the plan lives."""
+        self._variants.append(layer.replace(**changes))
+        return self._variants[-1]
+
+    def _carrying(
+        self,
+        layer: Layer,
+        inputs: Sequence[Value | None],
+        weights: Sequence[Any],
+        place: str,
+        kept: Sequence[WeightRef],
+        initial_state: Sequence[Value],
+    ) -> list[Value]:
+        """The steps of a stateful layer, from the states that it has ``kept`` (or is given) to those that it keeps."""
+        self._variants.append(acting := layer.carrying())
+        begin = tuple(initial_state) or tuple(map(self._read, kept))
+        outputs = self.apply(acting, inputs, weights, place, begin)
+        states = outputs[len(outputs) - len(kept) :]
+        self.moves |= {ref.number: state for ref, state in zip(kept, states, strict=True)}
+        return outputs if layer.return_state else outputs[: len(outputs) - len(kept)]
+
+    def _read(self, ref: WeightRef) -> Value:
+        """A weight as a value among others."""
+        spec = self.slots[ref.number].spec
+        moved = self.moves.get(ref.number)
+        if moved is not None:
+            return moved
+        return self._emit(_same, (ref,), spec.shape, self.slots[ref.number].layer.variable_dtype)
+
+    def _as_computed(self, layer: Layer, declared: Weight | Weights, weight: Any) -> Any:
+        """A weight, or a block of them, in the type that the layer computes in."""
+        if type(weight) is tuple:
+            return tuple(self._as_computed(layer, declared, part) for part in weight)
+        moved = isinstance(declared, Weight) and not declared.trainable
+        if not isinstance(weight, WeightRef) or moved or not layer.casts_weights:
+            return weight
+        slot = self.slots[weight.number]
+        if slot.layer.variable_dtype == layer.compute_dtype:
+            return weight
+        return self._emit(_astype, ("xp", weight, layer.compute_dtype), slot.spec.shape, layer.compute_dtype)
 
     def apply(
-        self, layer: Layer, inputs: Sequence[Value], weights: Sequence[Any], place: str, initial_state: tuple | None
+        self,
+        layer: Layer,
+        inputs: Sequence[Value | None],
+        weights: Sequence[Any],
+        place: str,
+        initial_state: tuple | None,
     ) -> list[Value]:
         """The steps of a layer or of a part of one."""
-        inputs = [self._cast(layer, x, i) for i, x in enumerate(inputs)]
-        shapes = tuple(x.shape for x in inputs)
-        masks = tuple(x.mask for x in inputs)
+        inputs = [None if x is None else self._cast(layer, x, i) for i, x in enumerate(layer.filled(inputs))]
+        shapes: tuple[Any, ...] = tuple(None if x is None else x.shape for x in inputs)
+        masks = tuple(None if x is None else x.mask for x in inputs)
         training = self.training and (layer.trainable or not self._updates(layer))
         call = Call(training, any(masks), initial_state is not None, shapes, layer.compute_dtype)
         kernel = self.registry.kernel(self.backend, layer, call) if self.route == "kernel" else None
-        if layer.is_composite and (kernel is None or any(masks)):
+        penalised = layer.penalises_parts and layer.activity_regularizer is not None
+        if layer.is_composite and (kernel is None or any(masks) or penalised):
             # A composite's mask follows from its parts, so with a mask they are lowered, each with its own kernel.
             outputs = self._parts(layer, inputs, weights, place, initial_state)
         else:
@@ -176,53 +245,64 @@ class Planner:
         return outputs
 
     def _parts(
-        self, layer: Layer, inputs: Sequence[Value], weights: Sequence[Any], place: str, initial_state: tuple | None
+        self,
+        layer: Layer,
+        inputs: Sequence[Value | None],
+        weights: Sequence[Any],
+        place: str,
+        initial_state: tuple | None,
     ) -> list[Value]:
         count = 0
 
         def do(part: Layer, *arguments: Any, initial_state: tuple | None = None) -> Any:
             nonlocal count
-            values = [a for a in arguments if isinstance(a, Value)]
-            rest = [a for a in arguments if not isinstance(a, Value)]
+            values, rest = part.split(arguments, Value)
+            values = [self._read(a) if isinstance(a, WeightRef) else a for a in values]
             count += 1
             outputs = self.apply(part, values, rest, f"{place}.{count - 1}", initial_state)
+            if layer.penalises_parts:
+                self._penalise(part, outputs)
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
         given = {"initial_state": initial_state, "training": self.training}
         extras = {name: given.get(name) for name in layer.extras}
         outputs = layer.compose(do, *inputs, *weights, **extras)
+        if isinstance(outputs, Result):
+            self.moves |= {ref.number: value for ref, value in outputs.weights.items()}
+            outputs = outputs.outputs
         return list(outputs) if isinstance(outputs, tuple) else [outputs]
 
     def _step(
         self,
         layer: Layer,
         kernel: Kernel | None,
-        inputs: Sequence[Value],
+        inputs: Sequence[Value | None],
         weights: Sequence[Any],
         place: str,
         initial_state: tuple | None,
         training: bool,
     ) -> list[Value]:
-        shapes = [x.shape for x in inputs]
+        shapes: list[Any] = [None if x is None else x.shape for x in inputs]
+        several = len(layer.inputs) > 1 or (bool(layer.inputs) and layer.inputs[-1].many)
         many = bool(layer.inputs) and layer.inputs[-1].many
-        masks = tuple(x.mask for x in inputs)
+        masks = tuple(None if x is None else x.mask for x in inputs)
         self._warn_of_dropped(layer, inputs)
         for x in inputs:
             if x in self.inputs:
                 self.checks.append((self.inputs.index(x), layer))
         given = {
             "training": training,
-            "mask": (masks if any(masks) else None) if many else masks[0] if masks else None,
+            "mask": (masks if any(masks) else None) if several else masks[0] if masks else None,
             "initial_state": initial_state,
             "rng": StreamRef(self._stream(layer, place)) if "rng" in layer.extras else None,
         }
         arguments = (
             *([tuple(inputs)] if many else inputs),
-            *weights,
+            *(self._as_computed(layer, declared, w) for declared, w in zip(layer.held, weights, strict=True)),
             *(given[name] for name in layer.extras),
         )
         found = layer.output_shapes(*shapes)
-        dtype = layer.output_dtype(*(x.dtype for x in inputs))
+        dtype = layer.output_dtype(*(x.dtype for x in inputs if x is not None))
         state_count = layer.states
         plain = found[: len(found) - state_count] if getattr(layer, "return_state", False) else found
         outs = [Value(self._slot(), shape, dtype, source=layer.label) for shape in plain]
@@ -231,7 +311,7 @@ class Planner:
         updates = {
             declared.name: ref.number
             for declared, ref in zip(layer.held, weights, strict=True)
-            if isinstance(declared, Weight) and not declared.trainable and ref is not None and training
+            if isinstance(declared, Weight) and not declared.trainable and isinstance(ref, WeightRef) and training
         }
         step = Step(
             layer, kernel, None, arguments, tuple(v.slot for v in outs), tuple(v.slot for v in states), updates,
@@ -252,8 +332,9 @@ class Planner:
 
     def _stream(self, layer: Layer, place: str) -> Stream:
         seed = getattr(layer, "seed", None)
-        count = self._calls.get(id(layer), 0)
-        self._calls[id(layer)] = count + 1
+        # Counted by place: parts of a composite, and a layer with other options, are new objects in every call.
+        count = self._calls.get(place, 0)
+        self._calls[place] = count + 1
         stream = Stream.at(self.seed if seed is None else seed, place)
         return Stream(stream.key, 0, count)
 
@@ -267,6 +348,8 @@ class Planner:
                 raise DTypeError(f"{layer!r}: {declared.name} must hold ints, not {x.dtype}")
             if floating:
                 return self._emit(_astype, ("xp", x, "int32"), x.shape, "int32", mask=x.mask)
+        if declared.kind == "bool" and x.dtype != "bool":
+            return self._emit(_astype, ("xp", x, "bool"), x.shape, "bool", mask=x.mask)
         return x
 
     def _activation(self, activation: Any, x: Value) -> Value:
@@ -279,7 +362,7 @@ class Planner:
 
     # Masks
 
-    def _mask(self, layer: Layer, inputs: Sequence[Value], masks: tuple) -> Value | None:
+    def _mask(self, layer: Layer, inputs: Sequence[Value | None], masks: tuple) -> Value | None:
         rule = layer.mask_rule
         if not rule.exists(layer, tuple(mask is not None for mask in masks)):
             return None
@@ -287,11 +370,11 @@ class Planner:
             return masks[0]
         return self._emit(rule.value, (layer, "xp", tuple(inputs), masks), (), "bool", source=layer.label)
 
-    def _warn_of_dropped(self, layer: Layer, inputs: Sequence[Value]) -> None:
+    def _warn_of_dropped(self, layer: Layer, inputs: Sequence[Value | None]) -> None:
         if not layer.mask_rule.drops or "mask" in layer.extras or layer in _warned:
             return
         for x in inputs:
-            if x.mask is not None:
+            if x is not None and x.mask is not None:
                 text = f"{layer.label} ({layer!r}) cannot use the mask of {x.source or 'its input'}; it ends there"
                 if config.strict_masks():
                     raise DTypeError(text)
@@ -302,8 +385,12 @@ class Planner:
         """The finished plan."""
         return Plan(
             self.backend, self.training, self.steps, self.slots, self.inputs, self.masks, list(outputs), self.penalties,
-            self.checks, self._count,
+            self.checks, self._count, self.moves,
         )  # fmt: skip
+
+
+def _same(x: Any) -> Any:
+    return x
 
 
 def _astype(xp: Any, x: Any, dtype: str) -> Any:
@@ -330,11 +417,13 @@ class Plan:
     penalties: list[Value]
     checks: list[tuple[int, Layer]]
     count: int
+    moves: dict[int, Value] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def updated(self) -> list[int]:
         """The numbers of the weights that a call gives new values, in the order in which it returns them."""
-        return [index for step in self.steps for index in step.updates.values()]
+        # A layer that is used twice goes on, the second time, from what the first one made of its weights.
+        return list(dict.fromkeys([*(i for step in self.steps for i in step.updates.values()), *self.moves]))
 
     @property
     def output_masks(self) -> list[Value | None]:
@@ -355,8 +444,9 @@ class _Writer:
 
     def __init__(self, plan: Plan, xp: Any, differentiate: bool):
         self.plan, self.xp, self.differentiate = plan, xp, differentiate
-        self.names: dict[str, Any] = {"X": xp, "as_result": _as_result}
+        self.names: dict[str, Any] = {"X": xp, "as_result": _as_result, "moved": _moved}
         self.lines: list[str] = []
+        self.current: dict[int, str] = {}
 
     def function(self) -> Callable[..., tuple]:
         plan = self.plan
@@ -372,7 +462,7 @@ class _Writer:
             # What nobody will read again is let go, so that memory holds no more than what is alive.
             if last[number]:
                 self.lines.append(f"del {', '.join(f'v{slot}' for slot in sorted(last[number]))}")
-        updates = [f"u{index}" for index in plan.updated]
+        updates = [self._text(plan.moves.get(index, WeightRef(index))) for index in plan.updated]
         masks = [self._text(mask) for mask in plan.output_masks]
         returned = [[self._text(v) for v in plan.outputs], updates, masks, [self._text(v) for v in plan.penalties]]
         self.lines.append(f"return {', '.join(map(_tuple, returned))}")
@@ -382,7 +472,9 @@ class _Writer:
 
     def _last_uses(self) -> list[list[int]]:
         plan = self.plan
-        kept = {v.slot for v in (*plan.outputs, *plan.penalties, *filter(None, plan.output_masks))}
+        kept = {
+            v.slot for v in (*plan.outputs, *plan.penalties, *filter(None, plan.output_masks), *plan.moves.values())
+        }
         seen, last = set(kept), []
         for step in reversed(plan.steps):
             used = (
@@ -406,7 +498,8 @@ class _Writer:
         if step.states:
             self.lines.append(f"{', '.join(f'v{slot}' for slot in step.states)}, = r.states")
         for name, index in step.updates.items():
-            self.lines.append(f"u{index} = r.weights[{name!r}]")
+            self.lines.append(f"u{index} = moved(r, {name!r}, k{number})")
+            self.current[index] = f"u{index}"
 
     def _callee(self, number: int, step: Step) -> tuple[Callable[..., Any], list[str]]:
         """What is called, and the names of the arguments that come before the step's own."""
@@ -424,7 +517,7 @@ class _Writer:
         if isinstance(argument, Value):
             return f"v{argument.slot}"
         if isinstance(argument, WeightRef):
-            return f"w{argument.number}"
+            return self.current.get(argument.number, f"w{argument.number}")
         if isinstance(argument, StreamRef):
             name = f"s{len(self.names)}"
             self.names[name] = argument.stream
@@ -454,6 +547,17 @@ def _slots(argument: Any) -> list[int]:
 
 def _as_result(returned: Any) -> Result:
     return returned if isinstance(returned, Result) else Result(returned)
+
+
+def _moved(result: Result, name: str, function: Any) -> Any:
+    """The new value of a weight that a call in training must give one."""
+    try:
+        return result.weights[name]
+    except KeyError:
+        raise KernelError(
+            f"{getattr(function, '__qualname__', function)} gave no new value for {name}, which is declared "
+            "trainable=False: in training return Result(outputs, weights={...}) with all such weights"
+        ) from None
 
 
 def _differentiable_outputs(returned: Any) -> tuple[tuple, Callable[[tuple], Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from layerhub import autodiff
+from layerhub.config import compute_dtype, variable_dtype
 from layerhub.errors import BackendError, ParameterError, ShapeError, WeightsError
 from layerhub.plan import Planner, recorded
 from layerhub.registry import registry
@@ -49,34 +50,41 @@ def evaluate_layer(
 ) -> Evaluation:
     """Run a layer once on a backend, and ask for gradients with ``cotangents``.
 
-    inputs: an ndarray or a list. weights: in get_weights() order; None: initialised from ``seed``, alike on every
-    backend. mask: bool, or a list aligned with the inputs. initial_state: a flat list. cotangents: one for each output,
-    None standing for zeros. dtype: of weights, computation, and float inputs. route: "kernel" takes kernels where they
-    serve, "definition" never does. The layer itself is left as it is.
+    inputs: an ndarray or a list, with None for inputs that are left out. weights: in get_weights() order; None:
+    initialised from ``seed``, alike on every backend. mask: bool, or a list aligned with the inputs. initial_state: a
+    flat list. cotangents: one for each output, None standing for zeros. dtype: of weights, computation, and float
+    inputs, or a mixed policy. route: "kernel" takes kernels where they serve, "definition" never does. The layer itself
+    is left as it is.
     """
     if route not in ("kernel", "definition"):
         raise ParameterError(f"evaluate_layer: route must be 'kernel' or 'definition', not {route!r}")
     target = registry().backend(backend)
-    if dtype not in target.dtypes:
+    computed = compute_dtype(dtype)
+    if computed not in target.dtypes:
         raise BackendError(f"the backend {backend!r} has no {dtype}; its float types: {', '.join(target.dtypes)}")
     device = target.check_device(device)
     layer = layer.replace(dtype=dtype)
-    arrays = [_typed(x, dtype) for x in (inputs if isinstance(inputs, (list, tuple)) else [inputs])]
-    states = [_typed(s, dtype) for s in initial_state or ()]
+    inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+    arrays = [None if x is None else _typed(x, computed) for x in inputs]
+    states = [_typed(s, computed) for s in initial_state or ()]
     given = mask if isinstance(mask, (list, tuple)) else [mask]
     masks = [None if m is None else np.asarray(m, dtype=bool) for m in [*given, *[None] * len(arrays)][: len(arrays)]]
-    for x, m in zip(arrays, masks, strict=True):
-        if m is not None and m.shape != x.shape[: m.ndim]:
-            raise ShapeError(f"{layer!r}: a mask of shape {m.shape} does not fit an input of shape {x.shape}")
+    shapes = [None if x is None else x.shape for x in arrays]
+    for shape, m in zip(shapes, masks, strict=True):
+        if m is not None and (shape is None or m.shape != shape[: m.ndim]):
+            raise ShapeError(f"{layer!r}: a mask of shape {m.shape} does not fit an input of shape {shape}")
     for x in arrays:
-        if x.size:
+        if x is not None and x.size:
             layer.check_input(x)
 
     planner = Planner(registry(), backend, training, seed, route)
-    values = [planner.input(x.shape, str(x.dtype), m is not None) for x, m in zip(arrays, masks, strict=True)]
+    values = [
+        None if x is None else planner.input(x.shape, str(x.dtype), m is not None)
+        for x, m in zip(arrays, masks, strict=True)
+    ]
     begin = [planner.input(s.shape, str(s.dtype)) for s in states]
     plan = planner.plan(planner.call(layer, values, "0", begin))
-    wanted = layer.weight_specs(*(x.shape for x in arrays))
+    wanted = layer.weight_specs(*shapes)
     if weights is None:
         weights = [initial_value(spec, seed, f"0/{spec.name}") for spec in wanted]
     if [np.shape(w) for w in weights] != [spec.shape for spec in wanted]:
@@ -85,12 +93,15 @@ def evaluate_layer(
             f"values of shapes {[np.shape(w) for w in weights]} were given"
         )
     by_name = {spec.name: np.asarray(w) for spec, w in zip(wanted, weights, strict=True)}
+    # What a stateful layer keeps begins as zeros.
+    by_name |= {s.name: np.zeros(s.shape) for s in layer.state_specs(*shapes)}
 
     def native(x: Any, kind: str | None = None) -> Any:
         return target.asarray(x, kind, device)
 
-    held = [native(by_name[slot.spec.name].astype(_host(dtype)), dtype) for slot in plan.slots]
-    flat = [native(x, dtype if x.dtype.kind == "f" else None) for x in (*arrays, *states)]
+    kept = variable_dtype(dtype)
+    held = [native(by_name[slot.spec.name].astype(_host(kept)), kept) for slot in plan.slots]
+    flat = [native(x, computed if x.dtype.kind == "f" else None) for x in (*arrays, *states) if x is not None]
     native_masks = tuple(native(m) for m in masks if m is not None)
     xp = target.xp_on(device)
     recording_xp = xp if target.own_autodiff else target.recording_xp
@@ -114,7 +125,7 @@ def evaluate_layer(
             held,
             flat,
             native_masks,
-            [None if c is None else native(_typed(c, dtype), dtype) for c in cotangents],
+            [None if c is None else native(_typed(c, computed), computed) for c in cotangents],
         )
     fetch = target.to_numpy
     after = dict(zip((slot.spec.name for slot in plan.slots), held, strict=True))
@@ -128,7 +139,10 @@ def evaluate_layer(
     )
     if gradients is not None:
         names = [slot.spec.name for slot in plan.slots]
-        found.input_grads = [None if g is None else np.asarray(fetch(g)) for g in gradients[: len(arrays)]]
+        of_inputs = iter(gradients)
+        found.input_grads = [
+            None if x is None or (g := next(of_inputs)) is None else np.asarray(fetch(g)) for x in arrays
+        ]
         of_weights = dict(zip(names, gradients[len(flat) :], strict=True))
         found.weight_grads = [np.asarray(fetch(of_weights[s.name])) if s.trainable else None for s in wanted]
     return found

@@ -7,7 +7,7 @@ reaches another: each has a plugin manager of its own, and its problem is kept t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from layerhub import hookspecs
-from layerhub.errors import BackendError, KernelError, PluginError, suggest
+from layerhub.errors import BackendError, KernelError, ParameterError, PluginError, suggest
 from layerhub.hookspecs import API_VERSIONS, BackendEntry
 from layerhub.kernels import Call, Kernel, KernelSet
 from layerhub.spec import KINDS, Spec, collect
@@ -270,6 +270,40 @@ def registry() -> Registry:
 def backends() -> dict[str, dict[str, Any]]:
     """The backends that are installed and usable, by name, with details. No framework is imported."""
     return registry().usable()
+
+
+def register(spec: type[Spec]) -> type[Spec]:
+    """Make a spec of one's own known by its name, to configs, kernels and the conformance suite. A class decorator.
+
+    A plugin's specs come by the hook ``layerhub_specs`` instead. Defining the class again replaces it.
+    """
+    if not (isinstance(spec, type) and issubclass(spec, Spec) and not spec.abstract):
+        raise ParameterError(f"register takes a spec class, such as a subclass of lh.layers.Layer, not {spec!r}")
+    registry()  # so that no plugin finds its names taken
+    spec.kind.add(spec, "user")
+    return spec
+
+
+def kernel(
+    backend: str,
+    name: str,
+    *,
+    kind: str = "layer",
+    when: Callable[..., bool] | None = None,
+    memory: Mapping[str, tuple[int, ...]] | None = None,
+) -> Callable[[Callable[..., Any]], Kernel]:
+    """Decorates a kernel of one's own for a spec on a backend; models bound from now on prefer it.
+
+    The options are those of ``layerhub.kernels.KernelSet.register``; ``override_kernel(backend, name, None)`` takes it
+    back.
+    """
+
+    def enter(function: Callable[..., Any]) -> Kernel:
+        made = Kernel(KINDS[kind].find(name).__name__, function, kind, when, memory or {})
+        registry().override(backend, name, made, kind)
+        return made
+
+    return enter
 
 
 def override_kernel(backend: str, name: str, function: Callable[..., Any] | None, kind: str = "layer") -> None:

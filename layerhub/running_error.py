@@ -106,11 +106,16 @@ class RunningError(Namespace):
         if isinstance(x, Bounded):
             return x.value, x.error
         value = np.asarray(_raw(x), dtype=np.float64)
-        if isinstance(x, float) and math.isfinite(x):
-            bits = -math.log2(self.unit)
-            mantissa = math.frexp(x)[0] * 2**bits
-            return value, 0.0 if mantissa == round(mantissa) else self.unit * abs(x)
-        return value, 0.0
+        return value, self._rounding(value) if isinstance(x, float) and math.isfinite(x) else 0.0
+
+    def _rounding(self, value: np.ndarray) -> Any:
+        """By how much constants are changed when they are rounded to the type: not at all where it holds them."""
+        mantissa = np.frexp(value)[0] / self.unit
+        return np.where(mantissa == np.round(mantissa), 0.0, self.unit * np.abs(value))
+
+    def asarray(self, x, dtype=None):
+        value = np.asarray(x, dtype=dtype)
+        return Bounded(value, self._rounding(value), self) if value.dtype.kind == "f" else value
 
     def _rounded(self, value: Any, error: Any) -> Bounded:
         # Zero that came about exactly stays exact: nothing was rounded, nothing can have been flushed.
@@ -280,7 +285,10 @@ class RunningError(Namespace):
         return Decided(best, undecided, self) if undecided.any() else best
 
     def any(self, a, axis=None, keepdims=False):
-        return Decided(np.any(_raw(a), axis=axis, keepdims=keepdims), np.any(_open(a), axis=axis), self)
+        unsure = np.broadcast_to(_open(a), np.shape(_raw(a)))
+        return Decided(
+            np.any(_raw(a), axis=axis, keepdims=keepdims), np.any(unsure, axis=axis, keepdims=keepdims), self
+        )
 
     def astype(self, a, dtype):
         floating = np.issubdtype(dtype, np.floating)
@@ -296,6 +304,10 @@ class RunningError(Namespace):
     # Sums of many
 
     def sum(self, a, axis=None, keepdims=False):
+        if not isinstance(a, Bounded) and np.asarray(_raw(a)).dtype.kind in "iu":  # counts and indices, which are exact
+            total = np.sum(_raw(a), axis=axis, keepdims=keepdims)
+            unsure = np.any(np.broadcast_to(_open(a), a.shape), axis=axis, keepdims=keepdims)
+            return Decided(total, unsure, self) if np.any(unsure) else total
         value, error = self._of(a)
         result = value.sum(axis, keepdims=keepdims)
         n = value.size // max(result.size, 1)

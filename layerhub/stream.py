@@ -40,8 +40,8 @@ class Stream:
         return cls((int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")))
 
     def child(self, part: int) -> Stream:
-        """Another, independent draw of the same call."""
-        return replace(self, part=part)
+        """Another, independent draw of the same call; up to 64 of them, each with draws of its own in turn."""
+        return replace(self, part=self.part * 64 + part)
 
     def during(self, step: Any) -> Stream:
         """The same place at another step."""

@@ -16,9 +16,10 @@ from layerhub.graph import unwrapped
 from layerhub.network import Network
 from layerhub.registry import registry
 from layerhub.spec.base import Kind, Spec
+from layerhub.spec.core import InputLayer
 from layerhub.spec.losses import FunctionLoss, Loss, losses
 from layerhub.spec.metrics import FunctionMetric, metrics
-from layerhub.spec.optimizers import Optimizer, optimizers
+from layerhub.spec.optimizers import BaseOptimizer, LossScaleOptimizer, optimizers
 from layerhub.stream import Stream as RandomStream
 from layerhub.variable import HOST
 
@@ -26,7 +27,7 @@ from layerhub.variable import HOST
 class Trainable(Network):
     """A network that can be trained."""
 
-    optimizer: Optimizer | None = None
+    optimizer: BaseOptimizer | None = None
     stop_training = False
     _losses: list[LossTerm] = []
     _metrics: list[MetricTerm] = []
@@ -42,6 +43,7 @@ class Trainable(Network):
         loss_weights: Any = None,
         weighted_metrics: Any = None,
         *,
+        auto_scale_loss: bool = True,
         backend: str | None = None,
         device: str | None = None,
     ) -> None:
@@ -49,16 +51,27 @@ class Trainable(Network):
 
         optimizer: an optimizer or its name. loss: a loss, a name or a function (y_true, y_pred) of lh.ops; for
         several outputs a list or a dict by output name, None leaving an output out. loss_weights: their shares in the
-        total. metrics: names, metrics or functions; a list for each output where there are several.
+        total. metrics: names, metrics or functions; a list for each output where there are several. auto_scale_loss:
+        where a layer computes in float16, whose range is small, the loss is scaled (LossScaleOptimizer).
         """
         if backend is not None or device is not None:
             self.to(scope.chosen(backend) if backend else None, device)
         optimizer = _accepted(optimizers, optimizer, "optimizer")
+        if auto_scale_loss and optimizer.loss_scale is None and self._computes_in("float16"):
+            optimizer = LossScaleOptimizer(optimizer)
         arguments = (loss, loss_weights, metrics, weighted_metrics)
         if self.inputs:
             self._losses, self._metrics = self._terms(*arguments)
         self.optimizer, self._compiled = optimizer, arguments
         self._unbind()
+
+    def _computes_in(self, dtype: str) -> bool:
+        """Whether a layer, or one of a nested model, computes in a type."""
+        return any(
+            layer._computes_in(dtype) if isinstance(layer, Trainable) else layer.compute_dtype == dtype
+            for layer in self.layers
+            if not isinstance(layer, InputLayer)
+        )
 
     def _connect(self, inputs: list, outputs: list) -> None:
         super()._connect(inputs, outputs)
@@ -82,7 +95,7 @@ class Trainable(Network):
             if unknown:
                 raise ParameterError(f"compile: {what} for {unknown[0]!r}, but the outputs are {', '.join(names)}")
             return [given.get(name) for name in names]
-        if isinstance(given, (list, tuple)) and (len(names) > 1 or what == "loss"):
+        if isinstance(given, (list, tuple)) and (len(names) > 1 or what != "metrics"):
             if len(given) != len(names):
                 raise ParameterError(f"compile: {len(given)} entries of {what} for {len(names)} outputs")
             return list(given)
@@ -139,21 +152,24 @@ class Trainable(Network):
 
     def _carry(self, before: Executor, after: Executor) -> None:
         super()._carry(before, after)
-        if self.optimizer is not None and before.trainable:
-            slots = before.host_slots()
+        if self.optimizer is not None and before.movement is not None:
+            before.settle()
+            after.resting = before.resting | before.held_slots()
+            after.scaling = before.scaling
             after.prepare()
-            after.load_slots(slots)
             after.load_metric_values(before.metric_values())
 
     # Data
 
-    def _data(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> Arrays:
-        """Arrays, checked against what the model declares."""
+    def _data(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, batch: bool = True
+    ) -> Arrays:
+        """Arrays, checked against what the model declares. batch: they are one batch, not to be cut."""
         if x is None:  # inputs that wrap tensors bring their own data
             x = tuple(t.node.tensor for t in self.inputs if t.node.tensor is not None) or None
         x = listed(x, [t.name for t in self.inputs])
         self._see(x)
-        inputs = self._checked_inputs([as_array(part) for part in x])
+        inputs = self._checked_inputs([as_array(part) for part in x], batch)
         targets = [as_array(part) for part in listed(y, self.output_names)]
         given = [None if w is None else as_array(w) for w in listed(sample_weight, self.output_names)]
         if targets:
@@ -166,12 +182,29 @@ class Trainable(Network):
                 raise DataError(f"{self.name}: sample weights of shape {w.shape} do not fit outputs {output.shape}")
         return Arrays(inputs, targets, weights)
 
-    def _labelled(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> Arrays:
+    def _labelled(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, batch: bool = True
+    ) -> Arrays:
         """Arrays to train or measure with, which must have targets."""
-        found = self._data(x, y, sample_weight, class_weight)
+        found = self._data(x, y, sample_weight, class_weight, batch)
         if not found.targets:
             raise DataError(f"{self.name}: no targets were given")
         return found
+
+    def _batch_size(self, what: str, given: int | None, source: Any) -> int:
+        """The number of samples in a batch: as given, as declared, or 32. Raises DataError.
+
+        Where it was declared, all batches must have it, the last one too.
+        """
+        declared = self.batch_size
+        size = _whole(f"{what}: batch_size", given if given is not None else declared or 32)
+        if declared is not None and size != declared:
+            raise DataError(f"{what}: batch_size is {size}, but {self.name} declares batches of {declared}")
+        if declared is not None and isinstance(source, Arrays) and (not source.count or source.count % declared):
+            raise DataError(
+                f"{what}: {source.count} samples make no whole batches of {declared}, which {self.name} declares"
+            )
+        return size
 
     def _see(self, x: list[Any]) -> None:
         """A chance to learn the shapes of inputs from the first data."""
@@ -228,13 +261,13 @@ class Trainable(Network):
         x, y: arrays, lists or dicts of arrays, or x alone: an iterable of (x, y) or (x, y, sample_weight) batches.
         verbose: 0 silent, 1 a progress bar, 2 a line for each epoch; "auto" is 1.
         """
-        batch_size = _whole("fit: batch_size", 32 if batch_size is None else batch_size)
         _whole("fit: epochs", epochs, low=0)
         _whole("fit: initial_epoch", initial_epoch, low=0)
         _whole("fit: validation_freq", validation_freq)
         for what, count in (
             ("steps_per_epoch", steps_per_epoch),
             ("validation_steps", validation_steps),
+            ("batch_size", batch_size),
             ("validation_batch_size", validation_batch_size),
         ):
             if count is not None:
@@ -245,14 +278,17 @@ class Trainable(Network):
                 raise DataError("fit: an iterable brings its own targets; y and validation_split are for arrays")
             source = Stream(x, lambda x, y, w: self._labelled(x, y, w, class_weight))
             self._peek(source)
+            batch_size = self._batch_size("fit", batch_size, source)
             steps = steps_per_epoch if steps_per_epoch is not None else len(x) if hasattr(x, "__len__") else None
         else:
-            source = self._labelled(x, y, sample_weight, class_weight)
+            source = self._labelled(x, y, sample_weight, class_weight, batch=False)
             if validation_split and validation_data is None:
                 source, validation_data = source.split(validation_split)
+            batch_size = self._batch_size("fit", batch_size, source)
             steps = source.steps(batch_size)
             steps = min(steps, steps_per_epoch) if steps_per_epoch is not None else steps
         validation = self._validation(validation_data)
+        validation_batch_size = self._batch_size("validation", validation_batch_size or batch_size, validation)
         self._ready()
         verbose = 1 if verbose == "auto" else int(verbose)
         history = History()
@@ -270,11 +306,13 @@ class Trainable(Network):
             self._epoch(source, batch_size, steps, shuffle, told)
             logs = self._logs(self.executor)
             if validation is not None and (epoch + 1) % validation_freq == 0:
-                measured = self._measure(validation, validation_batch_size or batch_size, validation_steps, told)
+                measured = self._measure(validation, validation_batch_size, validation_steps, told)
                 logs |= {f"val_{name}": value for name, value in measured.items()}
             told.tell("on_epoch_end", epoch, logs)
             if self.stop_training:
                 break
+        if epochs > initial_epoch:
+            self.executor.finalize()
         told.tell("on_train_end", logs)
         return history
 
@@ -323,7 +361,8 @@ class Trainable(Network):
             return Stream(given, self._labelled)
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
             raise DataError("validation_data must be (x, y), (x, y, sample_weight) or an iterable of batches")
-        return self._labelled(*given)
+        x, y, sample_weight = (*given, None)[:3]
+        return self._labelled(x, y, sample_weight, batch=False)
 
     def evaluate(
         self,
@@ -337,8 +376,8 @@ class Trainable(Network):
         return_dict: bool = False,
     ) -> Any:
         """Losses and metrics on data: the loss, or [loss, metrics…]; a dict by name with return_dict."""
-        batch_size = _whole("evaluate: batch_size", 32 if batch_size is None else batch_size)
-        source = Stream(x, self._labelled) if is_stream(x) else self._labelled(x, y, sample_weight)
+        source = Stream(x, self._labelled) if is_stream(x) else self._labelled(x, y, sample_weight, batch=False)
+        batch_size = self._batch_size("evaluate", batch_size, source)
         self._ready()
         told = CallbackList(callbacks or (), self, {"steps": steps, "verbose": verbose})
         logs = self._measure(source, batch_size, steps, told)
@@ -372,8 +411,8 @@ class Trainable(Network):
         callbacks: Sequence[Callback] | None = None,
     ) -> Any:
         """The outputs for data, as ndarrays, computed batch by batch."""
-        batch_size = _whole("predict: batch_size", 32 if batch_size is None else batch_size)
-        source: Any = Stream(x, lambda x, *rest: self._data(x)) if is_stream(x) else self._data(x)
+        source: Any = Stream(x, lambda x, *rest: self._data(x)) if is_stream(x) else self._data(x, batch=False)
+        batch_size = self._batch_size("predict", batch_size, source)
         if isinstance(source, Stream):
             self._peek(source)
         told = CallbackList(callbacks or (), self, {"steps": steps, "verbose": verbose})

@@ -38,7 +38,7 @@ class Variable:
 
     def __init__(self, spec: WeightSpec, layer: Layer, start: Callable[[], np.ndarray]):
         self.spec, self.layer, self._start = spec, layer, start
-        self.dtype = layer.compute_dtype
+        self.dtype = layer.variable_dtype
         self.users: WeakSet[Any] = WeakSet()
         self._value: np.ndarray | None = None
         self._home: tuple[Any, str] | None = None
@@ -98,7 +98,7 @@ class Variable:
         """The backend's own variable on a device, moved there if it is elsewhere."""
         if self._home is None or self._home[0] is not backend or self._home[1] != device:
             value = self.numpy()
-            self._handle = backend.variable(value, self.spec.trainable, device, memory)
+            self._handle = backend.variable(value, self.spec.trainable, device, memory, self.dtype)
             self._home, self._value = (backend, device), None
             for other in self.users:
                 other.stale = True

@@ -149,7 +149,12 @@ def test_a_layer_called_on_symbolic_and_native_tensors_at_once_is_a_graph_error(
         lh.layers.Add()([lh.Input((4,)), X])
 
 
-@pytest.mark.parametrize("x", ["text", None, {1, 2}], ids=repr)
+def test_a_layer_called_on_nothing_is_a_graph_error():
+    with pytest.raises(GraphError, match="was called without an input"):
+        lh.layers.Dense(2)(None)
+
+
+@pytest.mark.parametrize("x", ["text", {1, 2}], ids=repr)
 def test_a_layer_called_on_what_no_backend_owns_is_a_graph_error(x):
     with pytest.raises(GraphError, match="no backend owns"):
         lh.layers.Dense(2)(x)

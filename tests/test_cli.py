@@ -9,6 +9,7 @@ from layerhub import __version__
 from layerhub.cli import main
 from layerhub.registry import Problem, registry
 from layerhub.spec import KINDS
+from layerhub.spec.layer import Weight
 
 
 def run(*arguments, code=0):
@@ -65,7 +66,7 @@ def test_every_layer_is_described_with_all_its_parameters(layer):
     spec = KINDS["layer"].find(layer)
     assert [p["parameter"] for p in described["parameters"]] == list(spec.parameters)
     assert all(p["domain"] for p in described["parameters"])
-    assert [w["weight"] for w in described["weights"]] == [w.name for w in spec.held]
+    assert {w.name for w in spec.held if isinstance(w, Weight)} <= {w["weight"] for w in described["weights"]}
     assert described["mask"]
     text = run("describe", layer)
     assert layer in text
@@ -74,15 +75,24 @@ def test_every_layer_is_described_with_all_its_parameters(layer):
 
 def test_a_description_says_axes_rules_and_what_is_required():
     described = data("describe", "conv2d")
-    assert described["layer"] == "Conv2D"
+    assert (described["name"], described["kind"]) == ("Conv2D", "layer")
     assert described["inputs"][0]["axes"] == "n h w c"
-    assert described["weights"][0] == {"weight": "kernel", "axes": "*kernel_size c/groups filters", "trainable": True}
+    assert described["weights"][0] == {
+        "weight": "kernel",
+        "axes": "*kernel_size c/groups filters",
+        "when": "",
+        "start": "kernel_initializer",
+        "trainable": True,
+        "example": [3, 3, 3, 8],
+    }
     assert "c1 the window must fit" in described["rules"]
     parameters = {p["parameter"]: p for p in described["parameters"]}
     assert parameters["filters"]["default"] == "required"
     assert parameters["padding"]["schema"] == {"enum": ["valid", "same"]}
-    assert described["mask"] == "cannot use a mask"
-    assert "arXiv:1603.07285" in described["about"] or described["about"]
+    assert described["mask"].startswith("cannot use a mask")
+    assert {"old": "nb_filter", "now": "filters"} in described["formerly"]
+    assert described["example"].endswith("layer(x).shape  # (2, 6, 8, 8)")
+    assert "arXiv:1603.07285" in described["sources"][0]
 
 
 def test_kernels_are_listed_in_order_of_preference_with_the_definition_last():
@@ -97,7 +107,8 @@ def test_kernels_are_listed_in_order_of_preference_with_the_definition_last():
 @pytest.mark.parametrize(
     "command, words",
     [
-        (["describe", "Densee"], ["no layer is called 'Densee'", "Did you mean 'Dense'?"]),
+        (["describe", "Densee"], ["is called 'Densee'", "Did you mean 'Dense'?"]),
+        (["describe", "Densee", "--kind", "layer"], ["no layer is called 'Densee'", "Did you mean 'Dense'?"]),
         (["kernels", "Conv2"], ["no layer is called 'Conv2'", "Conv2D"]),
         (["kernels", "Dense", "--kind", "leyer"], ["leyer"]),
         (["conformance", "--backend", "nompy"], ["no backend is called 'nompy'", "Did you mean 'numpy'?"]),

@@ -13,6 +13,8 @@ BACKENDS = ("numpy", "torch", "tensorflow")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("activation", sorted(name for name in KINDS["activation"] if name != "custom"))
 def test_an_activation_of_nan_is_nan(activation, backend, route):
-    x = np.array([[1.0, np.nan, -1.0]])
+    x = np.array([[1.0, np.nan, -1.0, 2.0]])
+    if activation == "threshold":
+        activation = {"class_name": "threshold", "config": {"threshold": 0.5, "default_value": 0.0}}
     found = lh.evaluate_layer(lh.layers.Activation(activation), x, backend=backend, route=route).outputs[0]
     assert np.isnan(found[0, 1])

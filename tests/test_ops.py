@@ -8,17 +8,40 @@ import layerhub as lh
 from layerhub import autodiff, ops
 from layerhub.errors import GraphError
 from layerhub.namespace import EXTRAS, STANDARD
+from layerhub.registry import registry
 from layerhub.running_error import RunningError
+from layerhub.spec import KINDS
 from layerhub.variable import HOST
 
 X = np.array([[0.5, -1.0, 2.0], [3.0, 0.25, -0.5]])
 
 
 def test_every_standard_name_and_every_extra_is_there():
-    assert set(dir(ops)) == {*STANDARD, *EXTRAS}
+    assert set(dir(ops)) == {*STANDARD, *EXTRAS, *ops.MADE, *KINDS["activation"]} - {"custom"}
+    for name in {*STANDARD, *EXTRAS}:
+        assert name in getattr(ops, name).__doc__
     for name in dir(ops):
         assert getattr(ops, name).__name__ == name
-        assert name in getattr(ops, name).__doc__
+        assert getattr(ops, name).__doc__
+
+
+@pytest.mark.parametrize("backend", list(lh.backends()))
+def test_what_the_standard_lacks_is_made_of_it(backend):
+    x = registry().backend(backend).asarray(X)
+    norm = np.sqrt((X * X).sum(axis=1, keepdims=True))
+    for found, wanted in (
+        (ops.clip(x, -0.5, 1.0), np.clip(X, -0.5, 1.0)),
+        (ops.concatenate([x, x], axis=0), np.concatenate([X, X])),
+        (ops.l2_normalize(x, axis=1), X / norm),
+        (ops.square(x), X * X),
+        (ops.transpose(x), X.T),
+        (ops.variance(x, axis=0), X.var(axis=0)),
+        (ops.relu(x), np.maximum(X, 0)),
+        (ops.leaky_relu(x, negative_slope=0.5), np.where(X > 0, X, 0.5 * X)),
+        (ops.softmax(x, axis=0), np.exp(X) / np.exp(X).sum(axis=0)),
+    ):
+        assert type(found) is type(x)
+        np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-12)
 
 
 def test_a_name_that_is_not_there_is_told():

@@ -11,6 +11,7 @@ from layerhub_conformance import oracle as package
 from layerhub_conformance.oracle import (
     ACTIVATIONS,
     LOSSES,
+    METRICS,
     OPTIMIZERS,
     ORACLES,
     difference,
@@ -179,18 +180,23 @@ def dropout(rate, noise_shape=None):
     return {"rate": rate, "noise_shape": noise_shape, "seed": None}
 
 
+def drawing(*words):
+    """Random bits that were drawn beforehand."""
+    return lambda sizes, part=0: reshape(list(words), sizes)
+
+
 def test_dropout_keeps_what_reaches_the_threshold_and_scales_it():
-    bits = [0, 2**31 - 1, 2**31, 2**32 - 1]
+    bits = drawing(0, 2**31 - 1, 2**31, 2**32 - 1)
     x = [[1.0, 2.0], [3.0, 4.0]]
     assert run("Dropout", dropout(0.5), [x], training=True, bits=bits) == [[0.0, 0.0], [6.0, 8.0]]
-    bits = [2**30, 2**30 - 1, 2**30, 0]
+    bits = drawing(2**30, 2**30 - 1, 2**30, 0)
     assert run("Dropout", dropout(0.25), [x], training=True, bits=bits) == [[1 / 0.75, 0.0], [4.0, 0.0]]
 
 
 def test_dropout_with_a_noise_shape_shares_the_mask_along_axes_of_size_one():
     x = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]
     full = 2**32 - 1
-    y = run("Dropout", dropout(0.5, (None, 1, 2)), [x], training=True, bits=[full, 0, 0, full])
+    y = run("Dropout", dropout(0.5, (None, 1, 2)), [x], training=True, bits=drawing(full, 0, 0, full))
     assert y == [[[2.0, 0.0], [6.0, 0.0]], [[0.0, 12.0], [0.0, 16.0]]]
 
 
@@ -198,13 +204,127 @@ def test_dropout_is_the_identity_unless_it_trains_and_zero_at_rate_one():
     x = [[1.0, 2.0]]
     assert run("Dropout", dropout(0.5), [x]) == x
     assert run("Dropout", dropout(0.0), [x], training=True) == x
-    assert run("Dropout", dropout(1.0), [x], training=True, bits=[2**32 - 1] * 2) == [[0.0, 0.0]]
+    assert run("Dropout", dropout(1.0), [x], training=True, bits=drawing(2**32 - 1, 2**32 - 1)) == [[0.0, 0.0]]
 
 
 def test_dropout_needs_one_word_of_bits_for_each_element_of_the_mask():
-    for bits in (None, [0], [0, 0, 0]):
+    for bits in (None, drawing(0), drawing(0, 0, 0)):
         with pytest.raises(ValueError, match=r"bits|fill"):
             run("Dropout", dropout(0.5), [[[1.0, 2.0]]], training=True, bits=bits)
+
+
+def test_permute_counts_axes_from_one_and_leaves_the_batch():
+    x = [[[1, 2, 3], [4, 5, 6]]]
+    assert run("Permute", {"dims": (2, 1)}, [x]) == [[[1, 4], [2, 5], [3, 6]]]
+    assert run("Permute", {"dims": (2, 3, 1)}, [[x]]) == [[[[1], [2], [3]], [[4], [5], [6]]]]
+
+
+def test_masking_looks_at_all_features_of_a_step():
+    x = [[[0.0, 0.0], [0.0, 1.0], [2.0, 2.0]]]
+    assert run("Masking", {"mask_value": 0.0}, [x]) == x
+    assert run("Masking", {"mask_value": 2.0}, [x]) == [[[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]
+
+
+def test_einsum_dense_sums_what_the_output_lacks():
+    x, kernel = [[[1.0, 2.0], [3.0, 4.0]]], [[[1.0, 10.0]], [[100.0, 1000.0]]]  # b c; c d e
+    params = {"equation": "abc,cde->abed", "activation": None}
+    assert run("EinsumDense", params, [x], [kernel]) == [[[[201.0], [2010.0]], [[403.0], [4030.0]]]]
+    params = {"equation": "...c,cd->...d", "activation": None}
+    y = run("EinsumDense", params, [x], [[[1.0], [10.0]], [0.5]])
+    assert y == [[[21.5], [43.5]]]
+
+
+A, B = [[[1.0, -2.0], [3.0, 4.0]]], [[[5.0, -6.0], [-7.0, 8.0]]]
+ONLY_FIRST, ONLY_SECOND, NEITHER = [[True, False]], [[False, True]], [[False, False]]
+
+
+def test_subtract_keeps_the_order_of_its_inputs():
+    assert run("Subtract", {}, [A, B]) == [[[-4.0, 4.0], [10.0, -4.0]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "masks", "expected"),
+    [
+        ("Maximum", None, [[[5.0, -2.0], [3.0, 8.0]]]),
+        ("Minimum", None, [[[1.0, -6.0], [-7.0, 4.0]]]),
+        ("Multiply", None, [[[5.0, 12.0], [-21.0, 32.0]]]),
+        ("Maximum", [ONLY_FIRST, None], [[[5.0, -2.0], [-7.0, 8.0]]]),
+        ("Minimum", [ONLY_FIRST, ONLY_SECOND], [[[1.0, -2.0], [-7.0, 8.0]]]),
+        ("Multiply", [ONLY_SECOND, ONLY_SECOND], [[[0.0, 0.0], [-21.0, 32.0]]]),
+        ("Maximum", [NEITHER, ONLY_FIRST], [[[5.0, -6.0], [0.0, 0.0]]]),
+    ],
+)
+def test_what_is_masked_in_one_input_is_left_to_the_others(name, masks, expected):
+    assert run(name, {}, [A, B], mask=masks) == expected
+
+
+def test_dot_sums_along_an_axis_of_each():
+    assert run("Dot", {"axes": 2, "normalize": False}, [A, B]) == [[[17.0, -23.0], [-9.0, 11.0]]]
+    assert run("Dot", {"axes": (2, 1), "normalize": False}, [A, B]) == [[[19.0, -22.0], [-13.0, 14.0]]]
+    assert run("Dot", {"axes": 1, "normalize": True}, [[[3.0, 4.0]], [[0.0, 2.0]]]) == [[near(0.8)]]
+
+
+def test_a_masked_softmax_is_that_of_the_rest_and_zero_where_nothing_is_left():
+    x = [[0.0, math.log(3), 7.0], [1.0, 2.0, 3.0]]
+    y = run("Softmax", {"axis": -1}, [x], mask=[[True, True, False], [False, False, False]])
+    assert all_near(y, [[0.25, 0.75, 0.0], [0.0, 0.0, 0.0]])
+
+
+def test_prelu_shares_its_slopes_along_axes():
+    x = [[[1.0, -2.0], [-3.0, -4.0]]]
+    assert run("PReLU", {"shared_axes": None}, [x], [[[0.5, 0.1], [2.0, 0.0]]]) == [[[1.0, -0.2], [-6.0, 0.0]]]
+    assert run("PReLU", {"shared_axes": (1,)}, [x], [[[0.5, 0.1]]]) == [[[1.0, -0.2], [-1.5, -0.4]]]
+
+
+def test_layer_normalization_of_two_numbers():
+    params = {"axis": -1, "epsilon": 3.0, "scale": True, "center": True}
+    y = run("LayerNormalization", params, [[[1.0, 3.0]]], [[10.0, 100.0], [0.5, 0.25]])
+    assert y == [[-4.5, 50.25]]  # variance 1, and epsilon makes the divisor 2
+
+
+def test_group_normalization_takes_neighbouring_channels_of_one_sample():
+    params = {"groups": 2, "axis": -1, "epsilon": 0.0, "scale": False, "center": False}
+    x = [[[1.0, 3.0, 10.0, 14.0]], [[0.0, 2.0, -1.0, 1.0]]]
+    assert run("GroupNormalization", params, [x]) == [[[-1.0, 1.0, -1.0, 1.0]], [[-1.0, 1.0, -1.0, 1.0]]]
+    one = run("GroupNormalization", {**params, "groups": 1, "epsilon": 1.0}, [[[0.0, 0.0, 0.0, 8.0]]])
+    assert all_near(one, [[-2 / math.sqrt(13)] * 3 + [6 / math.sqrt(13)]])
+
+
+def test_rms_and_unit_normalization_divide_by_lengths():
+    assert run("RMSNormalization", {"axis": -1, "epsilon": 0.5}, [[[1.0, 2.0, 2.0]]], [[1.0, 2.0, 3.0]]) == [
+        near([1 / math.sqrt(3.5), 4 / math.sqrt(3.5), 6 / math.sqrt(3.5)])
+    ]
+    assert run("UnitNormalization", {"axis": 1}, [[[3.0, 4.0], [0.0, 0.0]]]) == [[near(0.6), near(0.8)], [0.0, 0.0]]
+
+
+def test_normal_noise_comes_from_two_draws():
+    draws = {0: [[0, 2**32 - 1]], 1: [[2**31, 0]]}  # u, v at their ends; cos(pi + pi / 2^32) and cos(pi / 2^32) are +-1
+    bits = lambda sizes, part=0: draws[part]
+    far = math.sqrt(-2 * math.log(2.0**-33))
+    near_zero = math.sqrt(-2 * math.log1p(-(2.0**-33)))
+    y = run("GaussianNoise", {"stddev": 2.0}, [[[1.0, 1.0]]], training=True, bits=bits)
+    assert y == [near([1 - 2 * far, 1 + 2 * near_zero])]
+    y = run("GaussianDropout", {"rate": 0.5}, [[[3.0, 3.0]]], training=True, bits=bits)
+    assert y == [near([3 * (1 - far), 3 * (1 + near_zero)])]
+    assert run("GaussianNoise", {"stddev": 2.0}, [[[1.0, 1.0]]], bits=bits) == [[1.0, 1.0]]
+
+
+def test_alpha_dropout_by_hand():
+    s = -1.0507009873554804934 * 1.6732632423543772848
+    a = 1 / math.sqrt(0.5 * (1 + 0.5 * s * s))
+    y = run("AlphaDropout", dropout(0.5), [[[1.0, 2.0]]], training=True, bits=drawing(2**31, 2**31 - 1))
+    assert y == [near([a * (1 - 0.5 * s), a * 0.5 * s])]
+
+
+def test_spatial_dropout_decides_for_channels():
+    x = [[[1.0, 2.0], [3.0, 4.0]]]
+    params = {"rate": 0.5, "seed": None}
+    y = run("SpatialDropout1D", params, [x], training=True, bits=drawing(0, 2**31))
+    assert y == [[[0.0, 4.0], [0.0, 8.0]]]
+    first = [[[[1.0, 2.0]], [[3.0, 4.0]]]]  # two channels of one row
+    params = {**params, "data_format": "channels_first"}
+    y = run("SpatialDropout2D", params, [first], training=True, bits=drawing(0, 2**31))
+    assert y == [[[[0.0, 0.0]], [[6.0, 8.0]]]]
 
 
 # ------------------------------------------------------------------------------------ windows and convolution
@@ -330,6 +450,49 @@ def test_correlation_has_any_number_of_dimensions():
 def test_conv2d_refuses_groups_that_do_not_divide():
     with pytest.raises(ValueError, match="groups"):
         run("Conv2D", conv(groups=2, kernel_size=(1, 1)), [[[[[1.0, 2.0, 3.0]]]]], [[[[[1.0, 2.0]]]]])
+
+
+@pytest.mark.parametrize(
+    "size, padding, margin, expected",
+    [
+        # x = (1, 2) with stride 2 and kernel (1, 10, 100) writes 1, 10, 100 + 2, 20, 200.
+        (3, "valid", None, [1, 10, 102, 20, 200]),
+        (3, "valid", 1, [1, 10, 102, 20, 200, 0]),
+        (3, "same", None, [1, 10, 102, 20]),
+        (3, "same", 0, [10, 102, 20]),
+        (3, "same", 1, [1, 10, 102, 20]),
+        # With kernel (1, 10, 100, 1000): 1, 10, 100 + 2, 1000 + 20, 200, 2000.
+        (4, "same", None, [10, 102, 1020, 200]),
+        (4, "same", 0, [102, 1020]),
+        (4, "same", 1, [10, 102, 1020]),
+        # A kernel shorter than the stride leaves zeros, also at the end.
+        (1, "valid", None, [1, 0, 2, 0]),
+        (1, "same", 0, [1, 0, 2]),
+    ],
+)
+def test_a_transposed_convolution_adds_the_kernel_at_each_element_then_cuts(size, padding, margin, expected):
+    weights = [[[[10.0**k]] for k in range(size)]]
+    params = conv(kernel_size=(size,), strides=(2,), dilation_rate=(1,), padding=padding)
+    params["output_padding"] = None if margin is None else (margin,)
+    assert run("Conv1DTranspose", params, [[[[1.0], [2.0]]]], weights) == [[[float(v)] for v in expected]]
+
+
+def test_a_transposed_kernel_has_filters_before_channels():
+    params = conv(kernel_size=(1, 1), filters=1) | {"output_padding": None}
+    assert run("Conv2DTranspose", params, [[[[[1.0, 2.0]]]]], [[[[[10.0, 100.0]]]]]) == [[[[210.0]]]]
+
+
+def test_locally_connected_kernels_follow_the_memory_order_of_the_input_and_biases_that_of_the_output():
+    kernel_of_two = [[[1.0], [10.0], [100.0], [1000.0]], [[2.0], [0.0], [0.0], [0.0]]]
+    params = conv(kernel_size=(2,), strides=(1,), filters=1, use_bias=True)
+    x = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]  # three places, two channels
+    weights = [kernel_of_two, [[0.5], [0.25]]]
+    assert run("LocallyConnected1D", params, [[x]], weights) == [[[4321.5], [6.25]]]
+    params["data_format"] = "channels_first"
+    x = [[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]]
+    assert run("LocallyConnected1D", params, [[x]], weights) == [[[4231.5, 6.25]]]
+    weights = [[[[0.0, 0.0] for _ in range(4)] for _ in range(2)], [[1.0, 2.0], [3.0, 4.0]]]
+    assert run("LocallyConnected1D", params, [[x]], weights) == [[[1.0, 2.0], [3.0, 4.0]]]
 
 
 def test_depthwise_output_channel_is_c_times_multiplier_plus_m():
@@ -606,6 +769,45 @@ def test_lstm_of_no_steps_returns_its_initial_state():
     assert (result.outputs, result.states) == ([[[0.0]]], [[[5.0]], [[6.0]]])
 
 
+def test_simple_rnn_by_hand():
+    weights = [[[2.0]], [[3.0]], [1.0]]  # h = 2 x + 3 h + 1
+    assert run("SimpleRNN", lstm(), [STEPS], weights) == column([3.0, 14.0, 51.0])
+
+
+# Columns z, r, h of a GRU: hard_sigmoid(-1.5) = 1/4 and hard_sigmoid(0) = 1/2, whatever is seen.
+@pytest.mark.parametrize(
+    ("after", "bias", "expected"),
+    [
+        # g = x + 1/2 (8 h); h = 1/4 h + 3/4 g
+        (False, [-1.5, 0.0, 0.0], [0.75, 0.1875 + 0.75 * (2 + 4 * 0.75)]),
+        # g = x + 1/2 (8 h + 2); the other row of the bias adds to the same sums of z and r
+        (True, [[-1.5, 0.0, 0.0], [0.0, 0.0, 2.0]], [1.5, 0.375 + 0.75 * (2 + 0.5 * (8 * 1.5 + 2))]),
+    ],
+)
+def test_gru_two_steps_by_hand(after, bias, expected):
+    weights = [[[0.0, 0.0, 1.0]], [[0.0, 0.0, 8.0]], bias]
+    x = column([1.0, 2.0])
+    assert all_near(run("GRU", {**lstm(), "reset_after": after}, [x], weights), column(expected))
+
+
+def test_stacked_cells_by_hand():
+    cell = {"class_name": "SimpleRNNCell", "config": lstm(use_bias=False)}
+    params = lstm(return_state=True) | {"cell": {"class_name": "StackedRNNCells", "config": {"cells": [cell, cell]}}}
+    # h = x + h, then k = 10 h + k.
+    result = ORACLES["RNN"](params, [STEPS], [[[1.0]], [[1.0]], [[10.0]], [[1.0]]])
+    assert result.outputs == [column([10.0, 40.0, 110.0]), [[7.0]], [[110.0]]]
+
+
+def test_conv_lstm_adds_up_what_a_window_sees():
+    params = lstm(use_bias=True) | {
+        "filters": 1, "kernel_size": (2,), "strides": (1,), "padding": "valid", "data_format": "channels_first",
+        "dilation_rate": (1,),
+    }  # fmt: skip
+    weights = [[[[0.0, 0.0, 1.0, 0.0]], [[0.0, 0.0, 10.0, 0.0]]], [[[0.0] * 4]] * 2, ADDER[2]]
+    x = [[[[1.0, 2.0, 3.0]], [[0.0, 1.0, 0.0]]]]  # one sample of two steps, each of one channel
+    assert run("ConvLSTM1D", params, [x], weights) == [[[[21.0, 32.0]], [[31.0, 33.0]]]]
+
+
 @pytest.mark.parametrize("rate", ["dropout", "recurrent_dropout"])
 def test_lstm_says_that_it_has_no_dropout(rate):
     with pytest.raises(ValueError, match="dropout"):
@@ -770,7 +972,33 @@ def test_selu_has_the_constants_that_keep_a_standard_normal_variable_so():
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_an_activation_passes_nan_on(name):
-    assert math.isnan(ACTIVATIONS[name]([math.nan])[0])
+    row, params = ([math.nan, 1.0], {}) if name == "glu" else ([math.nan], {})
+    params = {"threshold": 0.5, "default_value": 0.0} if name == "threshold" else params
+    assert math.isnan(ACTIVATIONS[name](row, **params)[0])
+
+
+def test_sparsemax_leaves_out_what_is_far_below_and_shares_the_rest():
+    assert ACTIVATIONS["sparsemax"]([1.0, 0.5, 0.25, -9.0]) == near([0.75, 0.25, 0.0, 0.0])
+    assert ACTIVATIONS["sparsemax"]([3.0, 3.0]) == [0.5, 0.5]
+    assert ACTIVATIONS["sparsemax"]([0.0, 7.0]) == [0.0, 1.0]
+    assert ACTIVATIONS["glu"]([3.0, 5.0, 0.0, LN3]) == near([1.5, 3.75])
+    assert ACTIVATIONS["squareplus"]([-1.5, 0.0, 1.5]) == near([0.5, 1.0, 2.0])
+
+
+def test_ctc_sums_over_all_ways_to_spell_the_labels():
+    # Of the 8 equally likely ways over blank and one label, those that spell "1": 001 010 100 011 110 111.
+    outcome = LOSSES["CTC"]({}, [[1], [0]], [[[0.0, 0.0]] * 3] * 2)
+    assert outcome.per_sample == near([-math.log(6 / 8), 3 * LN2])
+
+
+def test_the_area_under_a_curve_of_four_predictions():
+    # Of the four pairs of a positive and a negative, three are in the right order.
+    params = {"num_thresholds": 200, "curve": "ROC", "summation_method": "interpolation", "thresholds": None,
+              "multi_label": False, "label_weights": None, "from_logits": False}  # fmt: skip
+    batches = [([[0], [0]], [[0.1], [0.4]], [1.0, 1.0]), ([[1], [1]], [[0.35], [0.8]], [1.0, 1.0])]
+    assert METRICS["AUC"](params, batches) == near(0.75)
+    assert METRICS["Precision"]({"thresholds": 0.375}, batches) == near(0.5)
+    assert METRICS["F1Score"]({"average": "micro", "threshold": 0.375}, batches) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_softmax_and_its_logarithm_act_on_the_row_and_do_not_overflow():
@@ -992,6 +1220,83 @@ def test_adamw_shrinks_the_weight_by_the_learning_rate_times_the_decay_beside_th
     params = adam(learning_rate=0.5, weight_decay=0.125)
     assert train("AdamW", params, 16.0, [2.0]) == [16.0 - 1.0 - 0.25]
     assert train("Adam", {**params, "weight_decay": None}, 16.0, [2.0]) == [16.0 - 0.25]
+
+
+def test_adagrad_and_ftrl_without_regularization_take_the_same_first_step():
+    # a = 4: change 2 / 2; and z = 2 - (2 - 0) 10 = -18, over 2.
+    adagrad = {"learning_rate": 1.0, "initial_accumulator_value": 0.0, "epsilon": 0.0}
+    assert train("Adagrad", adagrad, 10.0, [2.0, 2.0]) == near([9.0, 9.0 - 2 / math.sqrt(8)])
+    ftrl = {"learning_rate": 1.0, "learning_rate_power": -0.5, "initial_accumulator_value": 0.0, "beta": 0.0}
+    strengths = dict.fromkeys(("l1", "l2", "l2_shrinkage"), 0.0)
+    ftrl |= {f"{name}_regularization_strength": value for name, value in strengths.items()}
+    assert train("Ftrl", ftrl, 10.0, [2.0]) == [9.0]
+    # l1 takes 6 off z, l2 adds 2 * 2 to the root; shrinkage adds 2 * 0.25 * 10 to z; beta adds 1 to the root.
+    changes = [("l1", 6.0, 12 / 2), ("l2", 2.0, 18 / 6), ("l2_shrinkage", 0.25, 13 / 2)]
+    for name, strength, expected in changes:
+        assert train("Ftrl", ftrl | {f"{name}_regularization_strength": strength}, 10.0, [2.0]) == [expected]
+    assert train("Ftrl", ftrl | {"l1_regularization_strength": 20.0}, 10.0, [2.0]) == [0.0]
+    assert train("Ftrl", ftrl | {"beta": 1.0}, 10.0, [2.0]) == [6.0]
+
+
+def test_adadelta_two_steps_by_hand():
+    # v = 2: delta = -sqrt(1 / 3) 2, its square 4/3 gives d = 2/3; then v = 1, delta = 0.
+    params = {"learning_rate": 0.5, "rho": 0.5, "epsilon": 1.0}
+    assert train("Adadelta", params, 10.0, [2.0, 0.0]) == near([10 - math.sqrt(1 / 3)] * 2)
+    second = math.sqrt(5 / 3) / math.sqrt(1 + 3) * 2  # v = 1 + 2
+    assert train("Adadelta", params, 10.0, [2.0, 2.0])[1] == near(10 - math.sqrt(1 / 3) - second / 2)
+
+
+def test_adamax_two_steps_by_hand():
+    # m = 1, u = 2: change 1 / (1/2 * 2); then m = 1/2, u = 1: 1/2 / (3/4 * 1)
+    assert train("Adamax", adam(beta_2=0.5, epsilon=0.0), 10.0, [2.0, 0.0]) == near([9.0, 9.0 - 2 / 3])
+
+
+def test_nadam_looks_ahead():
+    # u1 = 0.26, u2 = 0.2696, m = 1; the root of 1 / (1/4), plus 1, is 3
+    expected = 0.2696 / (1 - 0.26 * 0.2696) + 2.0
+    assert train("Nadam", adam(), 10.0, [2.0]) == near([10.0 - expected / 3])
+
+
+def test_lion_goes_by_the_sign_of_a_blend_and_remembers_another():
+    params = {"learning_rate": 0.5, "beta_1": 0.75, "beta_2": 0.5}
+    # m = 1; blends 1/2, then 3/4 - 3/4 = 0, then, with m = -1, -3/4 + 1/4
+    assert train("Lion", params, 10.0, [2.0, -3.0, 1.0]) == [9.5, 9.5, 10.0]
+
+
+def test_schedule_free_adamw_two_steps_by_hand():
+    # Both roots are 2. z = 9 = x = y; then z = 8, x = 17/2, y = (8 + 17/2) / 2
+    params = adam(epsilon=0.0, warmup_steps=0)
+    assert train("ScheduleFreeAdamW", params, 10.0, [2.0, 2.0]) == near([9.0, 8.25])
+    assert train("ScheduleFreeAdamW", params | {"warmup_steps": 2}, 10.0, [2.0]) == near([9.5])
+
+
+def test_lamb_steps_in_proportion_to_the_norm_of_the_weight():
+    (weight,) = train("Lamb", adam(learning_rate=0.5, epsilon=0.0), [3.0, 4.0], [[2.0, -2.0]])
+    assert weight == near([3.0 - 2.5 / math.sqrt(2), 4.0 + 2.5 / math.sqrt(2)])
+    assert train("Lamb", adam(learning_rate=0.5, epsilon=0.0), [0.0, 0.0], [[2.0, -2.0]]) == [near([-0.5, 0.5])]
+
+
+def test_adafactor_first_step_is_by_signs_where_a_matrix_is_a_product():
+    params = {"learning_rate": 0.5, "beta_2_decay": -0.8, "epsilon_1": 0.0, "epsilon_2": 1e-3, "clip_threshold": 1.0}
+    for weight in ([2.0, 2.0], [[2.0, 2.0], [2.0, 2.0]]):
+        gradient = [3.0, -4.0] if weight == [2.0, 2.0] else [[1.0, -2.0], [3.0, -6.0]]
+        (moved,) = train("Adafactor", params, weight, [gradient])
+        for row in moved if isinstance(moved[0], list) else [moved]:
+            assert row == near([1.0, 3.0])
+    (clipped,) = train("Adafactor", params | {"clip_threshold": 0.5}, [2.0, 2.0], [[3.0, -4.0]])
+    assert clipped == near([1.5, 2.5])
+
+
+def test_muon_makes_a_matrix_orthogonal():
+    params = {
+        "learning_rate": 1.0, "momentum": 0.5, "nesterov": False, "rms_rate": None, "ns_steps": 30,
+        "muon_a": 1.5, "muon_b": -0.5, "muon_c": 0.0,
+    }  # fmt: skip
+    # With these coefficients the iteration converges: to the rotation by 90 degrees, and to a vector of norm 1.
+    (weight,) = train("Muon", params, [[0.0, 0.0], [0.0, 0.0]], [[[0.0, 4.0], [-2.0, 0.0]]])
+    assert [x for row in weight for x in row] == near([0.0, -1.0, 1.0, 0.0])
+    (weight,) = train("Muon", params | {"rms_rate": 0.5}, [[0.0], [0.0], [0.0], [0.0]], [[[3.0], [4.0], [0.0], [0.0]]])
+    assert [row[0] for row in weight] == near([-0.6, -0.8, 0.0, 0.0])
 
 
 # -------------------------------------------------------------------------------------------------- random

@@ -114,11 +114,16 @@ def offences(source):
     return [(line, word) for line, word in names_in(ast.parse(source)) if word in FRAMEWORKS - {"keras"} | {"tf"}]
 
 
+ORDERS = "layerhub/spec/spellings.py"
+"""Where Keras 1's name for an order of axes stands, which was also that of a framework."""
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "layerhub").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_the_core_names_no_framework(path):
-    assert offences(path.read_text(encoding="utf-8")) == []
+    allowed = ["tf"] if str(path.relative_to(ROOT)) == ORDERS else []
+    assert [word for _, word in offences(path.read_text(encoding="utf-8"))] == allowed
 
 
 @pytest.mark.parametrize(

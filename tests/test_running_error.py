@@ -344,8 +344,13 @@ def test_a_planted_fault_in_every_quantity_of_a_case_is_caught(case):
             assert expected.what in finding.detail
 
 
+COARSE = {"AdditiveAttention": 1e-4}
+"""Relative faults where the bound is wide: a score is a sum of tanh, each of 8 ULP, and is exponentiated."""
+
+
 @pytest.mark.parametrize("case", first_of_each_layer(CONDITIONED), ids=lambda case: case.layer)
-def test_a_fault_of_1e_5_is_caught_in_every_output_of_well_conditioned_cases(case):
+def test_a_small_fault_is_caught_in_every_output_of_well_conditioned_cases(case):
+    fault = COARSE.get(case.layer, 1e-5)
     for expected, got in evaluated(case):
         if not expected.what.startswith("output") or not np.any(expected.value):
             continue
@@ -353,7 +358,7 @@ def test_a_fault_of_1e_5_is_caught_in_every_output_of_well_conditioned_cases(cas
         resolution = 2 * 1.25 * expected.error / size
         at = np.unravel_index(np.nanargmin(resolution), got.shape)
         spoilt = got.copy()
-        spoilt[at] *= np.float32(1 + 1e-5)
+        spoilt[at] *= np.float32(1 + fault)
         assert not compare(expected, spoilt, "float32").right, (expected.what, resolution[at])
 
 

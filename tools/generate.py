@@ -1,5 +1,5 @@
-"""Writes the generated parts of the documentation: whatever stands between the comments
-``<!-- generated: NAME -->`` and ``<!-- end -->``.
+"""Writes the generated parts of the documentation: the reference (see pages.py), and in other pages whatever stands
+between the comments ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
     python tools/generate.py            write
     python tools/generate.py --check    only say what is out of date
@@ -7,37 +7,19 @@
 
 from __future__ import annotations
 
+import io
 import re
-import subprocess
 import sys
 import textwrap
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import pages
+
 from layerhub.namespace import STANDARD
-from layerhub.registry import registry
-from layerhub.spec import KINDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/writing-a-backend.md")
-OURS = ("numpy", "torch", "tensorflow")
-
-
-def layers() -> str:
-    """Layers by backends: what serves each."""
-    names = [name for name in registry().usable() if name in OURS]
-    for name in names:
-        registry().backend(name)
-    lines = [f"| layer | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
-    for layer in sorted(KINDS["layer"]):
-        spec = KINDS["layer"].find(layer)
-        without = "parts" if hasattr(spec, "compose") else "definition"
-        cells = []
-        for name in names:
-            found = registry().kernels(name, layer)
-            declines = bool(found) and all(kernel.when is not None for kernel in found)
-            cells.append((f"kernel, else {without}" if declines else "kernel") if found else without)
-        lines.append(f"| {layer} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def minimal() -> str:
@@ -55,13 +37,15 @@ def standard() -> str:
 def output() -> str:
     """What the program at the top of the README prints."""
     program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return f"```\n{ran.stdout.strip()}\n```"
+    printed = io.StringIO()
+    with redirect_stdout(printed):  # in this process, where the frameworks are needed anyway
+        exec(program, {"__name__": "__main__"})
+    return f"```\n{printed.getvalue().strip()}\n```"
 
 
 def generated(text: str) -> str:
     """A page with its generated parts made anew."""
-    parts = {"layers": layers, "minimal": minimal, "standard": standard, "output": output}
+    parts = {"counts": pages.counts, "minimal": minimal, "standard": standard, "output": output}
     return re.sub(
         r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{parts[found[2]]()}\n{found[3]}",
@@ -70,20 +54,35 @@ def generated(text: str) -> str:
     )
 
 
+def fresh() -> dict[str, str]:
+    """All that is generated: path and text."""
+    texts = {page: generated((ROOT / page).read_text(encoding="utf-8")) for page in PAGES}
+    return texts | pages.reference()
+
+
+def left_over(texts: dict[str, str]) -> list[str]:
+    """Files that were generated once and are not any more."""
+    found = [*ROOT.glob("docs/layers/*.md"), *ROOT.glob("docs/**/pictures/*.svg")]
+    return [path for path in (str(p.relative_to(ROOT).as_posix()) for p in sorted(found)) if path not in texts]
+
+
 def main() -> int:
-    stale = []
-    for page in PAGES:
-        path = ROOT / page
-        text = path.read_text(encoding="utf-8")
-        fresh = generated(text)
-        if fresh != text:
-            stale.append(page)
-            if "--check" not in sys.argv:
-                path.write_text(fresh, encoding="utf-8")
-    if stale and "--check" in sys.argv:
-        print(f"out of date: {', '.join(stale)}; run: python tools/generate.py")
+    check, texts = "--check" in sys.argv, fresh()
+    stale = [page for page, text in texts.items() if not _says(ROOT / page, text)]
+    surplus = left_over(texts)
+    if check and (stale or surplus):
+        print(f"out of date: {', '.join(stale + surplus)}; run: python tools/generate.py")
         return 1
+    for page in stale:
+        (ROOT / page).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / page).write_text(texts[page], encoding="utf-8")
+    for page in surplus:
+        (ROOT / page).unlink()
     return 0
+
+
+def _says(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -72,19 +73,23 @@ class Case:
                 x = x * 0.01 + 1000
             if self.data == "wide":
                 x = x * 10.0 ** rng.integers(-6, 3, size=shape)
-            return x.astype(dtype)
+            if self.data == "binary":
+                x = np.asarray(rng.integers(0, 2, size=shape))
+            return rounded(x, dtype)
 
         inputs: list[np.ndarray] = []
         for position, shape in enumerate(self.shapes):
             declared = layer.inputs[min(position, len(layer.inputs) - 1)]
             if declared.kind == "int":
                 inputs.append(rng.integers(0, self.config["input_dim"], size=shape))
+            elif declared.kind == "bool":
+                inputs.append(rng.uniform(size=shape) < 0.7)
             else:
                 inputs.append(values(shape))
         specs = layer.weight_specs(*self.shapes)
         weights = [
-            (rng.uniform(0.5, 1.5, size=s.shape) if "variance" in s.name else rng.normal(size=s.shape) * 0.6).astype(
-                dtype
+            rounded(
+                rng.uniform(0.5, 1.5, size=s.shape) if "variance" in s.name else rng.normal(size=s.shape) * 0.6, dtype
             )
             for s in specs
         ]
@@ -103,6 +108,16 @@ class Drawn:
     masks: list[np.ndarray | None]
     states: list[np.ndarray]
     cotangents: list[np.ndarray] = field(default_factory=list)
+
+
+def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
+    """An array in a float type; bfloat16, which numpy has not, as float32 rounded to its 8 bits."""
+    if dtype != "bfloat16":
+        return x.astype(dtype)
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    # Half a unit, less one bit where the last kept bit is even: ties go to even.
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return bits.astype(np.uint32).view(np.float32)
 
 
 def _short(value: Any) -> str:
@@ -165,6 +180,12 @@ def covering(choices: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield {name: choices[name][index] for name, index in row.items()}
 
 
+def combinations(choices: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """All rows that there are."""
+    for values in itertools.product(*choices.values()):
+        yield dict(zip(choices, values, strict=True))
+
+
 def cases(
     layer: str,
     shapes: Sequence[Sequence[Shape]],
@@ -174,11 +195,14 @@ def cases(
 ) -> list[Case]:
     """Cases that cover all pairs of the given choices.
 
+    Of layers that the variable LAYERHUB_EXHAUSTIVE names (``*``: of all), all combinations.
     A choice called ``_training``, ``_masks``, ``_states`` or ``_data`` goes to the case, the others to the layer's
     configuration; ``shapes`` is one more choice. Combinations that the spec refuses are left out.
     """
     found = []
-    for row in covering({"_shapes": list(shapes), **choices}):
+    wanted = os.environ.get("LAYERHUB_EXHAUSTIVE", "").split()
+    rows = combinations if layer in wanted or "*" in wanted else covering
+    for row in rows({"_shapes": list(shapes), **choices}):
         config = {**(fixed or {}), **{k: v for k, v in row.items() if not k.startswith("_")}}
         case = Case(
             layer,

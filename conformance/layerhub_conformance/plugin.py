@@ -6,6 +6,7 @@ pytest --pyargs layerhub_conformance --layerhub-backend mine -n 2
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
-SUBJECTS = ("layerhub_case", "layerhub_checked", "layerhub_smooth", "layerhub_loss", "layerhub_optimizer")
+DEFINITIONS = ("layerhub_checked", "layerhub_smooth", "layerhub_loss_definition", "layerhub_metric_definition")
+"""The fixtures for tests of definitions, which have no backend."""
+SUBJECTS = ("layerhub_case", "layerhub_loss", "layerhub_metric", "layerhub_optimizer", *DEFINITIONS)
 """The fixtures that this plugin fills in."""
 
 
@@ -23,8 +26,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--layerhub-layer", action="append", help="a layer to run (repeat it; default: all)")
     group.addoption("--layerhub-dtype", action="append", help="a float type (repeat it; default: float32 and float64)")
     group.addoption("--layerhub-device", help="the device to run on (default: each backend's own)")
+    group.addoption(
+        "--layerhub-exhaustive", action="store_true", help="every combination of parameters, not only every pair"
+    )
     group.addoption("--layerhub-json", action="store_true", help="print the matrix as one line of JSON, last")
     group.addoption("--layerhub-route", action="append", choices=["kernel", "definition"], help="default: both")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("layerhub_exhaustive"):
+        # Read where cases are made, in the processes of pytest-xdist too.
+        os.environ["LAYERHUB_EXHAUSTIVE"] = " ".join(config.getoption("layerhub_layer") or ["*"])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -41,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name in backends:
         registry().backend(name)  # an unknown one is told at once, with what to install
     subjects = _subjects(fixture, option("layerhub_layer"))
-    if fixture in ("layerhub_checked", "layerhub_smooth"):  # of definitions, which have no backend
+    if fixture in DEFINITIONS:
         metafunc.parametrize(fixture, [pytest.param(subject, id=name) for name, subject in subjects])
         return
     device = (option("layerhub_device"),) if fixture == "layerhub_case" else ()
@@ -92,13 +104,18 @@ def matches(known: dict[str, str], backend: str, dtype: str, route: str, name: s
 
 
 def _subjects(fixture: str, names: list[str] | None) -> list[tuple[str, Any]]:
-    """What is to be tested, with ids: cases of layers, losses or optimizers; only the named ones, if any are."""
+    """What is to be tested, with ids: cases of layers, losses, metrics or optimizers; only named ones, if any are."""
     from layerhub.spec import KINDS
     from layerhub_conformance import test_definitions, test_training
     from layerhub_conformance.cases import corpus
 
-    if fixture in ("layerhub_loss", "layerhub_optimizer"):
-        specs = test_training.LOSSES if fixture == "layerhub_loss" else test_training.OPTIMIZERS
+    training = {
+        "layerhub_loss": test_training.LOSSES,
+        "layerhub_metric": test_training.METRICS,
+        "layerhub_optimizer": test_training.OPTIMIZERS,
+    }
+    specs = training.get(fixture.removesuffix("_definition"))
+    if specs is not None:
         return [] if names else [(test_training.said(spec), spec) for spec in specs]
     definitions = {"layerhub_checked": test_definitions.CHECKED, "layerhub_smooth": test_definitions.SMOOTH}
     chosen = {KINDS["layer"].find(name).__name__ for name in names or ()}

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from layerhub.layers import serialize
+from layerhub.plan import Planner, StreamRef
 from layerhub.probe import evaluate_layer
 from layerhub.spec.layer import Layer
-from layerhub.stream import Stream
 from layerhub.variable import HOST
 from layerhub_conformance.case import Case, Drawn
 from layerhub_conformance.cases import corpus
 from layerhub_conformance.oracle import ORACLES, difference, flatten, unflatten
-from layerhub_conformance.reference import compare, reference
+from layerhub_conformance.reference import DefinitionsOnly, compare, reference
 
 LARGEST = 400
 """Elements of a case's inputs beyond which loops over plain numbers take too long."""
+
+
+def drops(config: dict) -> bool:
+    """Whether a recurrent layer, or a cell within it, drops anything in training."""
+    inner = [config.get("cell"), config.get("layer"), *config.get("cells", ())]
+    inner = [part["config"] for part in inner if isinstance(part, dict)]
+    return bool(config.get("dropout") or config.get("recurrent_dropout") or any(map(drops, inner)))
+
 
 CHECKED = [
     case
@@ -25,7 +34,7 @@ CHECKED = [
     if case.layer in ORACLES
     and sum(math.prod(shape) for shape in case.shapes) <= LARGEST
     and all(0 not in shape for shape in case.shapes)
-    and not (case.training and case.config.get("dropout", 0) + case.config.get("recurrent_dropout", 0))
+    and not (case.training and drops(case.config))
 ]
 
 
@@ -35,16 +44,19 @@ def parameters(layer: Layer) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
 
 
+def bits_of(case: Case) -> Callable[..., list] | None:
+    """``bits(sizes, part=0)``: the random bits that a case draws, as nested lists; None where it draws none."""
+    planner = Planner(DefinitionsOnly(), "", case.training, 0, route="definition")
+    planner.call(case.make(), [planner.input(shape, "float64") for shape in case.shapes], "0")
+    streams = [a.stream for step in planner.steps for a in step.arguments if isinstance(a, StreamRef)]
+    if len(streams) != 1:
+        return None
+    return lambda sizes, part=0: HOST.random_bits(streams[0].child(part), tuple(sizes)).tolist()
+
+
 def consult(case: Case, drawn: Drawn):
     """What the oracle says: outputs and new weights as nested lists."""
     layer = case.make()
-    bits = None
-    if "rng" in layer.extras and case.layer == "Dropout":
-        noise = [
-            n if n is not None else s for n, s in zip(layer.noise_shape or case.shapes[0], case.shapes[0], strict=True)
-        ]
-        seed = 0 if layer.seed is None else layer.seed
-        bits = HOST.random_bits(Stream.at(seed, "0"), tuple(noise)).reshape(-1).tolist()
     masks = [None if m is None else m.tolist() for m in drawn.masks]
     return ORACLES[case.layer](
         parameters(layer),
@@ -53,7 +65,7 @@ def consult(case: Case, drawn: Drawn):
         training=case.training and layer.trainable,
         mask=masks[0] if len(masks) == 1 else (masks if any(m is not None for m in masks) else None),
         initial_state=[s.tolist() for s in drawn.states] or None,
-        bits=bits,
+        bits=bits_of(case),
     )
 
 

@@ -19,21 +19,23 @@ from layerhub.spec.losses import losses
 from layerhub.spec.metrics import metrics
 from layerhub.spec.optimizers import optimizers
 from layerhub.spec.regularizers import regularizers
+from layerhub.spec.schedules import schedules
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (layers, activations, initializers, regularizers, constraints, losses, optimizers, metrics)
+    for kind in (layers, activations, initializers, regularizers, constraints, losses, optimizers, schedules, metrics)
 }
 
 
 def collect(module: ModuleType, plugin: str = "layerhub") -> list[type[Spec]]:
-    """Register every spec class that a module defines, and return them."""
+    """Register every spec class that a module defines, and return them; not those with a private name."""
     found = [
         value
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Spec)
         and not value.abstract
+        and not value.__name__.startswith("_")
         and value.__module__ == module.__name__
     ]
     for spec in found:

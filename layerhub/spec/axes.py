@@ -138,6 +138,13 @@ def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tupl
     return total // 2, total - total // 2
 
 
+def padding_cells(size: int, window: int, stride: int, padding: str, dilation: int = 1) -> tuple[int, int]:
+    """Cells added before and after an axis; ``causal``: all before, so that no place sees a later cell."""
+    if padding == "same":
+        return same_padding(size, window, stride, dilation)
+    return (dilation * (window - 1) if padding == "causal" else 0), 0
+
+
 def broadcast(shapes: Sequence[Shape], who: str) -> Shape:
     """The common shape of arrays that are combined element by element, by the array API's broadcasting rules."""
     rank = max(len(shape) for shape in shapes)

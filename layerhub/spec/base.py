@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform, get_
 
 from layerhub.errors import ParameterError, ShapeError, UnknownNameError, suggest
 from layerhub.spec.domains import Domain, domain_of
+from layerhub.spec.spellings import modern
 
 REQUIRED = object()
 
@@ -77,10 +78,14 @@ class Kind:
         self._keys: dict[str, str] = {}
 
     def add(self, spec: type[Spec], plugin: str = "layerhub") -> None:
-        """Enter a spec under its class name and its aliases. A name that is taken is refused."""
+        """Enter a spec under its class name and its aliases.
+
+        A name that is taken is refused; but a user may define a spec of their own again.
+        """
         for name in (spec.__name__, *spec.aliases):
             taken = self._keys.get(_plain(name))
-            if taken is not None and self.members[taken] is not spec:
+            again = taken is not None and plugin == self.origin[taken] == "user"
+            if taken is not None and self.members[taken] is not spec and not again:
                 raise ParameterError(f"{self.name} {name!r} of {plugin} is already taken, by {self.origin[taken]}")
         self.members[spec.__name__] = spec
         self.origin[spec.__name__] = plugin
@@ -141,6 +146,10 @@ class Spec:
     """Something declared by its parameters alone.
 
     keras_only: parameters that Keras writes into configs and that mean nothing here, with the value that is accepted.
+    formerly: old names of parameters, and how they are said now (see spellings.py).
+    hints: names that people try, and what they should say.
+    unsaid: parameters that configs leave out while they have their defaults, because Keras does not know them.
+    behind: parameters that stand right behind another one in the order of arguments; None: they stand first.
 
     A class body declares parameters as annotated attributes, in the order of the constructor's arguments; a base
     class's parameters come first. A class made with ``abstract=True`` is a family: it is not meant to be constructed.
@@ -151,9 +160,13 @@ class Spec:
     definitions: ClassVar[dict[str, Definition]] = {}
     aliases: ClassVar[tuple[str, ...]] = ()
     keras_only: ClassVar[Mapping[str, Any]] = {}
+    behind: ClassVar[Mapping[str, str | None]] = {}
+    formerly: ClassVar[Mapping[str, Any]] = {}
+    hints: ClassVar[Mapping[str, str]] = {}
     abstract: ClassVar[bool] = True
     _own_parameters: ClassVar[dict[str, Parameter]] = {}
     mutable: ClassVar[tuple[str, ...]] = ()
+    unsaid: ClassVar[tuple[str, ...]] = ()
 
     if TYPE_CHECKING:  # families speak of parameters that their members declare
 
@@ -176,6 +189,11 @@ class Spec:
             for name, parameter in vars(base).get("_own_parameters", {}).items():
                 ordered.pop(name, None)
                 ordered[name] = parameter
+            # A property in the place of a parameter derives it: it cannot be given any more.
+            for name in [name for name in ordered if isinstance(vars(base).get(name), property)]:
+                del ordered[name]
+        for name, before in gathered(cls, "behind").items():
+            ordered = _placed(ordered, name, before)
         cls.parameters = dict(sorted(ordered.items(), key=lambda item: item[1].keyword_only))
         found = {}
         for base in reversed(cls.__mro__):
@@ -190,13 +208,15 @@ class Spec:
                 f"({', '.join(positional)}), {len(args)} were given"
             )
         given = dict(zip(positional, args, strict=False))
+        kwargs = modern(type(self), kwargs, gathered(type(self), "formerly"), given)
         for name in kwargs:
             if name in given:
                 raise ParameterError(f"{type(self).__name__}: {name} was given twice, by position and by name")
             if name not in self.parameters:
+                hint = gathered(type(self), "hints").get(name)
+                hint = f" Say {hint}." if hint else suggest(name, self.parameters)
                 raise ParameterError(
-                    f"{type(self).__name__} has no parameter {name!r}.{suggest(name, self.parameters)} "
-                    f"It has: {', '.join(self.parameters)}"
+                    f"{type(self).__name__} has no parameter {name!r}.{hint} It has: {', '.join(self.parameters)}"
                 )
         given |= kwargs
         for name, parameter in self.parameters.items():
@@ -258,7 +278,16 @@ class Spec:
 
     def get_config(self) -> dict[str, Any]:
         """The parameters as JSON can hold them; ``from_config`` turns them back into an equal spec."""
-        return {name: p.domain.encode(getattr(self, name)) for name, p in self.parameters.items()}
+        return {
+            name: p.domain.encode(getattr(self, name))
+            for name, p in self.parameters.items()
+            if name not in self.unsaid or getattr(self, name) != p.default
+        }
+
+    @classmethod
+    def spelled(cls, name: str) -> Any:
+        """What makes this spec when it is asked for under a certain one of its names."""
+        return cls
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -287,6 +316,20 @@ class Spec:
             return parameter.domain.accept(parameter.default, self)
         except (TypeError, ValueError, LookupError):
             return parameter.default
+
+
+def gathered(spec: type[Spec], name: str) -> dict[str, Any]:
+    """A mapping that the classes of a family declare together."""
+    return {key: value for base in reversed(spec.__mro__) for key, value in vars(base).get(name, {}).items()}
+
+
+def _placed(ordered: dict[str, Parameter], name: str, before: str | None) -> dict[str, Parameter]:
+    """The same parameters, with one of them right behind another."""
+    if name not in ordered or (before is not None and before not in ordered):
+        return ordered
+    others = [other for other in ordered if other != name]
+    at = 0 if before is None else others.index(before) + 1
+    return {key: ordered[key] for key in (*others[:at], name, *others[at:])}
 
 
 class ValueSpec(Spec, abstract=True):

@@ -1,28 +1,34 @@
-"""Core layers: dense, activation, dropout, shape changes, embedding, functions."""
+"""Core layers: dense, activation, dropout, shape changes, masking, embedding, functions."""
 
 from __future__ import annotations
 
 import math
+import operator
+import re
+import string
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 from layerhub.errors import DataError, ShapeError
-from layerhub.spec.activations import ActivationLike
+from layerhub.spec.activations import ActivationLike, AnyActivation
 from layerhub.spec.axes import Shape as Sizes
 from layerhub.spec.axes import product
-from layerhub.spec.base import rule
+from layerhub.spec.base import axis, keyword, rule
 from layerhub.spec.constraints import ConstraintLike
-from layerhub.spec.domains import DataFormat, Function, Rate, Shape, Size
-from layerhub.spec.initializers import InitializerLike
+from layerhub.spec.contraction import contract
+from layerhub.spec.domains import DataFormat, Domain, Function, NonNegative, Rate, Shape, Size
+from layerhub.spec.initializers import Fanned, InitializerLike
 from layerhub.spec.layer import Activated, In, Layer, Out, Weight
 from layerhub.spec.masks import MaskRule, passes, sizes, stops
-from layerhub.spec.regularizers import RegularizerLike
+from layerhub.spec.regularizers import L1L2, RegularizerLike
+from layerhub.spec.spellings import EMBEDDING
 
 
 class Dense(Activated):
     """A linear map of the last axis: activation(x @ kernel + bias)."""
 
     keras_only = {"quantization_config": None, "lora_rank": None}
+    formerly = {"output_dim": "units"}
 
     units: Size
     activation: ActivationLike = "linear"
@@ -46,14 +52,201 @@ class Dense(Activated):
         return y if bias is None else y + bias
 
 
+class Terms(NamedTuple):
+    """The letters of an equation such as ``...ab,bc->...ac``. dots: where there is an ellipsis: left, right, or ""."""
+
+    x: str
+    kernel: str
+    y: str
+    dots: str
+
+
+EQUATION = re.compile(
+    r"(?!.*\.\.\..*\.\.\.,)(?P<left>(\.\.\.)?)(?P<x>[a-zA-Z]+)(?P<right>(\.\.\.)?),(?P<kernel>[a-zA-Z]+)"
+    r"->(?P=left)(?P<y>[a-zA-Z]+)(?P=right)"
+)
+"""Input, kernel and output, where input and output may have an ellipsis on the same side."""
+
+
+def _accept_equation(value: Any, owner: Any) -> str:
+    if not isinstance(value, str) or EQUATION.fullmatch(value) is None:
+        raise ValueError
+    return value
+
+
+def _accept_output_shape(value: Any, owner: Any) -> tuple[int | None, ...]:
+    sizes = value if isinstance(value, (tuple, list)) else (value,)
+    found = tuple(None if size is None else operator.index(size) for size in sizes)
+    if any(size is not None and size < 1 for size in found) or isinstance(value, bool):
+        raise ValueError
+    return found
+
+
+class EinsumDense(Activated):
+    """A product of the input and a kernel, summed as an equation says: activation(einsum(equation, x, kernel) + bias).
+
+    equation: letters for the axes of input, kernel and output, as in "abc,cd->abd"; "...bc,cd->...bd" and
+        "ab...,bc->ac..." leave out axes that are carried through unchanged. The first axis is the batch.
+    output_shape: a size for each letter of the output, without the batch; None where it is the input's.
+    bias_axes: the letters of the output along which there is a bias; None for none.
+    """
+
+    keras_only = {
+        "quantization_config": None, "lora_rank": None, "lora_alpha": None, "gptq_unpacked_column_size": None
+    }  # fmt: skip
+
+    equation: Annotated[
+        str,
+        Domain(
+            "an equation of input, kernel and output, such as 'ab,bc->ac', '...b,bc->...c' or 'ab...,bc->ac...'",
+            _accept_equation,
+            valid=("ab,bc->ac", "...b,bc->...c"),
+            invalid=("a", "ab,bc", "...ab...,bc->...ac...", 3),
+            schema={"type": "string"},
+        ),
+    ]
+    output_shape: Annotated[
+        Any,
+        Domain(
+            "a positive int, or a tuple of them (None where a size is the input's)",
+            _accept_output_shape,
+            encode=list,
+            valid=((3,), (5,)),
+            invalid=(0, "a", (1.5,)),
+            schema={"type": "array", "items": {"type": ["integer", "null"]}},
+        ),
+    ]
+    activation: ActivationLike = "linear"
+    bias_axes: str | None = None
+    kernel_initializer: InitializerLike = "glorot_uniform"
+    bias_initializer: InitializerLike = "zeros"
+    kernel_regularizer: RegularizerLike | None = None
+    bias_regularizer: RegularizerLike | None = None
+    kernel_constraint: ConstraintLike | None = None
+    bias_constraint: ConstraintLike | None = None
+
+    x = In("...")
+    kernel = Weight("*kernel_sizes", init="kernel_start")
+    bias = Weight("*bias_sizes")
+    y = Out("...")
+    mask = stops
+
+    @rule
+    def c1_no_term_has_a_letter_twice(self, equation):
+        return all(len(set(term)) == len(term) for term in self.terms[:3])
+
+    @rule
+    def c2_each_letter_of_the_kernel_is_in_the_input_or_the_output(self, equation):
+        return set(self.terms.kernel) <= {*self.terms.x, *self.terms.y}
+
+    @rule
+    def c3_each_letter_of_the_output_is_in_the_input_or_the_kernel(self, equation):
+        return set(self.terms.y) <= {*self.terms.x, *self.terms.kernel}
+
+    @rule
+    def c4_the_output_shape_has_a_size_for_each_letter_but_the_batch(self, equation, output_shape):
+        return len(output_shape) == len(self._sized)
+
+    @rule
+    def c5_the_output_shape_leaves_out_sizes_of_the_input_only(self, equation, output_shape):
+        open_ = {letter for letter, size in zip(self._sized, output_shape, strict=True) if size is None}
+        return open_ <= set(self.terms.x)
+
+    @rule
+    def c6_the_bias_axes_are_letters_of_the_output(self, equation, bias_axes):
+        return bool(bias_axes) and set(bias_axes) <= set(self.terms.y)
+
+    @rule
+    def c7_the_input_has_the_axes_of_the_equation(self, equation, shapes):
+        carried = len(shapes[0]) - len(self.terms.x)
+        return {"left": carried >= 1, "right": carried >= 0, "": carried == 0}[self.terms.dots]
+
+    @rule
+    def c8_sizes_of_the_output_shape_are_those_of_the_input(self, equation, output_shape, shapes):
+        of_input = self._letters(shapes[0])[0]
+        pairs = [(of_input.get(letter), size) for letter, size in zip(self._sized, output_shape, strict=True)]
+        return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+    @property
+    def terms(self) -> Terms:
+        """The letters of the equation."""
+        found: Any = EQUATION.fullmatch(self.equation)
+        dots = "left" if found["left"] else "right" if found["right"] else ""
+        return Terms(found["x"], found["kernel"], found["y"], dots)
+
+    @property
+    def _sized(self) -> str:
+        """The letters that ``output_shape`` gives sizes for."""
+        return self.terms.y if self.terms.dots == "left" else self.terms.y[1:]
+
+    def _letters(self, shape: Sizes) -> tuple[dict[str, int | None], Sizes]:
+        """The sizes of the input's letters, and of the axes that are carried through."""
+        terms, carried = self.terms, len(shape) - len(self.terms.x)
+        if terms.dots == "left":
+            return dict(zip(terms.x, shape[carried:], strict=True)), shape[:carried]
+        return dict(zip(terms.x, shape[: len(terms.x)], strict=True)), shape[len(terms.x) :]
+
+    def _known(self, shape: Sizes) -> dict[str, int | None]:
+        """The sizes of all letters."""
+        given = {letter: size for letter, size in zip(self._sized, self.output_shape, strict=True) if size is not None}
+        return self._letters(shape)[0] | given
+
+    @axis
+    def kernel_sizes(self, shapes):
+        """The shape of the kernel."""
+        known = self._known(shapes[0])
+        return tuple(known[letter] for letter in self.terms.kernel)
+
+    @axis
+    def bias_sizes(self, shapes):
+        """The shape of the bias: from its first letter on, with size 1 for letters that it lacks."""
+        known, terms, own = self._known(shapes[0]), self.terms, self.bias_axes or ""
+        letters = terms.y[min(terms.y.index(letter) for letter in own) :]
+        ones = (1,) * len(self._letters(shapes[0])[1]) if terms.dots == "right" else ()
+        return (*(known[letter] if letter in own else 1 for letter in letters), *ones)
+
+    @property
+    def use_bias(self) -> bool:
+        """Whether there is a bias."""
+        return self.bias_axes is not None
+
+    @property
+    def kernel_start(self) -> Any:
+        """The initializer of the kernel: its inputs are the letters that are summed, its outputs those that stay."""
+        start, stays = self.kernel_initializer, [letter in self.terms.y for letter in self.terms.kernel]
+        if not isinstance(start, Fanned) or None not in (start.input_axes, start.output_axes):
+            return start
+        return start.replace(
+            input_axes=[i for i, stay in enumerate(stays) if not stay],
+            output_axes=[i for i, stay in enumerate(stays) if stay],
+        )
+
+    def output_shapes(self, *shapes: Sizes) -> tuple[Sizes, ...]:
+        self.solve(*shapes)
+        known, carried = self._known(shapes[0]), self._letters(shapes[0])[1]
+        own = tuple(known[letter] for letter in self.terms.y)
+        return (carried + own if self.terms.dots == "left" else own + carried,)
+
+    def define(self, xp, x, kernel, bias):
+        terms = self.terms
+        spare = [letter for letter in string.ascii_letters if letter not in self.equation]
+        carried = "".join(spare[: x.ndim - len(terms.x)])
+        first, output = (carried + t if terms.dots == "left" else t + carried for t in (terms.x, terms.y))
+        y = contract(xp, f"{first},{terms.kernel}->{output}", x, kernel)
+        return y if bias is None else y + bias
+
+
 class Activation(Activated):
     """An activation as a layer of its own."""
 
-    activation: ActivationLike
+    activation: AnyActivation
 
     x = In("...")
     y = Out("...")
     mask = passes
+
+    def output_shapes(self, *shapes: Sizes) -> tuple[Sizes, ...]:
+        return tuple(self.activation.output_shape(shape) for shape in super().output_shapes(*shapes))
 
     def define(self, xp, x):
         return x
@@ -70,6 +263,8 @@ class Dropout(Layer):
     Source: Srivastava et al., JMLR 15 (2014) 1929.
     """
 
+    formerly = {"p": "rate"}
+
     rate: Rate
     noise_shape: Shape | None = None
     seed: int | None = None
@@ -78,15 +273,26 @@ class Dropout(Layer):
     y = Out("...")
     mask = passes
 
+    @rule
+    def c1_the_noise_shape_has_a_size_for_each_axis(self, noise_shape, shapes):
+        return len(noise_shape) == len(shapes[0])
+
+    @rule
+    def c2_the_noise_broadcasts_over_the_input(self, noise_shape, shapes):
+        return all(noise in (None, 1, size) or size is None for noise, size in zip(noise_shape, shapes[0], strict=True))
+
     def define(self, xp, x, training, rng):
         if not training or self.rate == 0:
             return x
         if self.rate == 1:
             return xp.zeros_like(x)
+        return xp.where(self.kept(xp, x, rng), x / (1 - self.rate), xp.zeros_like(x))
+
+    def kept(self, xp: Any, x: Any, rng: Any) -> Any:
+        """Which elements are kept, in the shape of the noise."""
         noise = self.noise_shape or (None,) * x.ndim
         shape = tuple(xp.size(x, axis) if size is None else size for axis, size in enumerate(noise))
-        kept = xp.random_bits(rng, shape) >= round(self.rate * 2**32)
-        return xp.where(kept, x / (1 - self.rate), xp.zeros_like(x))
+        return xp.random_bits(rng, shape) >= round(self.rate * 2**32)
 
 
 class Flatten(Layer):
@@ -149,14 +355,137 @@ class Reshape(Layer):
         return xp.reshape(x, (xp.size(x, 0), *(-1 if size is None else size for size in target)))
 
 
+def _accept_order(value: Any, owner: Any) -> tuple[int, ...]:
+    dims = tuple(operator.index(dim) for dim in value)
+    if sorted(dims) != list(range(1, len(dims) + 1)):
+        raise ValueError
+    return dims
+
+
+class Permute(Layer):
+    """The axes after the batch in another order: axis i of the output is axis dims[i - 1] of the input.
+
+    dims: input axes, counted from 1; the batch, axis 0, stays where it is.
+    """
+
+    dims: Annotated[
+        tuple[int, ...],
+        Domain(
+            "the numbers from 1 up to the number of axes after the batch, in some order",
+            _accept_order,
+            encode=list,
+            valid=((2, 1), (1,), (3, 1, 2)),
+            invalid=((0, 1), (1, 3), (1, 1), 2, "ab"),
+            schema={"type": "array", "items": {"type": "integer", "minimum": 1}},
+        ),
+    ]
+
+    x = In("n ...", kind="any")
+    y = Out("n ...")
+    mask = stops
+
+    @rule
+    def c1_there_is_one_of_dims_for_each_axis(self, dims, shapes):
+        return len(dims) == len(shapes[0]) - 1
+
+    def output_shapes(self, *shapes: Sizes) -> tuple[Sizes, ...]:
+        self.solve(*shapes)
+        return ((shapes[0][0], *(shapes[0][dim] for dim in self.dims)),)
+
+    def output_dtype(self, *dtypes: str) -> str:
+        return dtypes[0]
+
+    def define(self, xp, x):
+        return xp.permute_dims(x, (0, *self.dims))
+
+
+class RepeatVector(Layer):
+    """Each sample's vector, ``n`` times over: (batch, features) becomes (batch, n, features)."""
+
+    n: Size
+
+    x = In("n d", kind="any")
+    y = Out("n times d")
+    mask = stops
+
+    @property
+    def times(self) -> int:
+        """The parameter ``n``, under a name that axes do not have for the batch."""
+        return self.n
+
+    def output_dtype(self, *dtypes: str) -> str:
+        return dtypes[0]
+
+    def define(self, xp, x):
+        return xp.broadcast_to(xp.expand_dims(x, axis=1), (xp.size(x, 0), self.n, xp.size(x, 1)))
+
+
+class Identity(Layer):
+    """The input, unchanged."""
+
+    x = In("...", kind="any")
+    y = Out("...")
+    mask = passes
+
+    def output_dtype(self, *dtypes: str) -> str:
+        return dtypes[0]
+
+    def define(self, xp, x):
+        return x
+
+
+class ActivityRegularization(Layer):
+    """The input, unchanged; l1 * sum |x| + l2 * sum x**2, divided by the batch size, is added to the loss."""
+
+    l1: NonNegative = 0.0
+    l2: NonNegative = 0.0
+
+    x = In("...")
+    y = Out("...")
+    mask = passes
+
+    @property
+    def activity_regularizer(self) -> L1L2 | None:  # type: ignore[override]
+        """The penalty; None where it is always 0."""
+        return L1L2(self.l1, self.l2) if self.l1 or self.l2 else None
+
+    def define(self, xp, x):
+        return x
+
+
+class Masking(Layer):
+    """A step counts when any of its features differs from ``mask_value``; steps that do not count become 0."""
+
+    mask_value: float = 0.0
+
+    x = In("n ... d")
+    y = Out("n ... d")
+    mask = MaskRule(
+        "steps with a feature other than mask_value",
+        lambda layer, has: True,
+        lambda layer, xp, inputs, masks: layer.counts(xp, inputs[0]),
+    )
+
+    def counts(self, xp: Any, x: Any) -> Any:
+        """Which steps count."""
+        return xp.any(x != self.mask_value, axis=-1)
+
+    def define(self, xp, x):
+        return xp.where(xp.expand_dims(self.counts(xp, x), axis=-1), x, xp.zeros_like(x))
+
+
 class Embedding(Layer):
     """A row of a table for each id: y = embeddings[x].
 
     input_dim: how many ids there are; ids are ints in [0, input_dim).
     mask_zero: id 0 means "nothing here" and is masked; its row is trained all the same.
+    dropout: the share of rows of the table that a step in training takes for zeros (the others count the more for it).
+    Source of the dropout: Gal & Ghahramani 2016, arXiv:1512.05287.
     """
 
     keras_only = {"quantization_config": None, "lora_rank": None}
+    formerly = EMBEDDING
+    unsaid = ("dropout",)
 
     input_dim: Size
     output_dim: Size
@@ -164,6 +493,7 @@ class Embedding(Layer):
     embeddings_regularizer: RegularizerLike | None = None
     embeddings_constraint: ConstraintLike | None = None
     mask_zero: bool = False
+    dropout: Rate = keyword(default=0.0, kw_only=True)
 
     x = In("...", kind="int")
     embeddings = Weight("input_dim output_dim")
@@ -180,7 +510,13 @@ class Embedding(Layer):
             wrong = low if low < 0 else high
             raise DataError(f"{self!r}: the id {wrong} is outside [0, {self.input_dim}); ids must be below input_dim")
 
-    def define(self, xp, x, embeddings):
+    def shape_of_first(self, input_dim: int | None, input_length: int | None) -> Sizes | None:
+        return None if input_length is None else (None, input_length)
+
+    def define(self, xp, x, embeddings, training, rng):
+        if training and self.dropout:
+            kept = xp.random_bits(rng, (self.input_dim, 1)) >= round(self.dropout * 2**32)
+            embeddings = embeddings * (xp.astype(kept, embeddings.dtype) / max(1 - self.dropout, 2.0**-32))
         rows = xp.take(embeddings, xp.reshape(x, (-1,)), axis=0)
         return xp.reshape(rows, (*sizes(xp, x), self.output_dim))
 
@@ -221,6 +557,9 @@ class Lambda(Layer):
         return ((shapes[0][0], *self.output_shape),)
 
     def define(self, xp, xs):
+        if xp is not None:
+            # Copies: what the function does to its arguments in place (``x -= 1``) stays its own.
+            xs = tuple(xp.concat([x], axis=0) for x in xs)
         return self.function(xs[0] if len(xs) == 1 else list(xs), **(self.arguments or {}))
 
 

@@ -153,7 +153,7 @@ def _accept_dtype(value: Any, owner: Any) -> str:
     if isinstance(value, Mapping):
         value = value["config"]["name"]
     name = getattr(value, "name", value)
-    if name not in config.FLOATS:
+    if name not in config.POLICIES:
         raise ValueError
     return name
 
@@ -205,6 +205,18 @@ Window = Annotated[
     ),
 ]
 """Sizes of a window or its strides: one int for each axis of the layer's space, or one for all."""
+Margin = Annotated[
+    Any,
+    Domain(
+        "an int, 0 or more, or one for each axis",
+        lambda value, owner: _sizes(value, owner.rank, low=0),
+        encode=list,
+        valid=(0,),
+        invalid=(-1, (1, 2, 3, 4), "a"),
+        schema={"type": "array", "items": {"type": "integer", "minimum": 0}},
+    ),
+]
+"""Cells beside an image: one count for each axis of the layer's space, or one for all."""
 Shape = Annotated[
     tuple[int | None, ...],
     Domain(
@@ -220,18 +232,18 @@ Axis = Annotated[
     int | tuple[int, ...], Domain("an axis, or a tuple of axes", _accept_axis, valid=(-1,), invalid=("a", 1.5))
 ]
 FLOAT_TYPE = Domain(
-    "one of " + ", ".join(config.FLOATS),
+    "one of " + ", ".join(config.POLICIES),
     _accept_dtype,
     valid=("float32", "float64"),
     invalid=("float12", 3),
-    schema={"enum": list(config.FLOATS)},
+    schema={"enum": list(config.POLICIES)},
 )
 LayerDType = Annotated[
     Any,
     # The default of the moment is resolved when the layer is made, and stays with it.
     replace(
         FLOAT_TYPE,
-        accept=lambda value, owner: config.floatx() if value is None else _accept_dtype(value, owner),
+        accept=lambda value, owner: config.dtype_policy() if value is None else _accept_dtype(value, owner),
     ),
 ]
 Function = Annotated[

@@ -8,12 +8,14 @@ Fans are those of Keras: of a matrix its two sizes; of a kernel the product of i
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from layerhub.errors import ShapeError
 from layerhub.spec.base import Kind, ValueSpec, keyword
-from layerhub.spec.domains import NonNegative, Positive
+from layerhub.spec.domains import Domain, NonNegative, Positive
+from layerhub.spec.random import normal, uniform
 
 initializers = Kind("initializer")
 
@@ -26,7 +28,6 @@ class Initializer(ValueSpec, abstract=True):
     """A rule for the first values of a weight. Values are float64; the caller rounds them."""
 
     kind = initializers
-    keras_only = {"input_axes": None, "output_axes": None}
     seed: int | None = keyword(default=None, kw_only=True)
 
     def define(self, xp: Any, shape: tuple[int, ...], bits: Bits) -> Any:
@@ -41,11 +42,6 @@ def fans(shape: tuple[int, ...]) -> tuple[float, float]:
         return size, size
     window = math.prod(shape[:-2])
     return float(window * shape[-2]), float(window * shape[-1])
-
-
-def _uniform(xp: Any, bits: Any) -> Any:
-    """Uniform in (0, 1), both ends open: the middles of 2**32 equal cells."""
-    return (xp.astype(bits, xp.float64) + 0.5) / 2.0**32
 
 
 class Zeros(Initializer):
@@ -83,19 +79,18 @@ class RandomUniform(Initializer):
     aliases = ("uniform",)
 
     def define(self, xp: Any, shape: tuple[int, ...], bits: Bits) -> Any:
-        return self.minval + (self.maxval - self.minval) * _uniform(xp, bits(shape))
+        return self.minval + (self.maxval - self.minval) * uniform(xp, bits(shape), xp.float64)
 
 
 class RandomNormal(Initializer):
-    """Normal with this mean and standard deviation. Source: Box & Muller 1958, doi:10.1214/aoms/1177706645."""
+    """Normal with this mean and standard deviation."""
 
     mean: float = 0.0
     stddev: NonNegative = 0.05
     aliases = ("normal",)
 
     def define(self, xp: Any, shape: tuple[int, ...], bits: Bits) -> Any:
-        radius = xp.sqrt(-2 * xp.log(_uniform(xp, bits(shape))))
-        return self.mean + self.stddev * radius * xp.cos(2 * math.pi * _uniform(xp, bits(shape)))
+        return self.mean + self.stddev * normal(xp, bits(shape), bits(shape), xp.float64)
 
 
 class TruncatedNormal(Initializer):
@@ -106,7 +101,7 @@ class TruncatedNormal(Initializer):
 
     def define(self, xp: Any, shape: tuple[int, ...], bits: Bits) -> Any:
         # P(|z| < 2) = erf(sqrt 2), so a uniform share of it inverts to exactly the values within the cut.
-        share = (2 * _uniform(xp, bits(shape)) - 1) * math.erf(math.sqrt(2))
+        share = (2 * uniform(xp, bits(shape), xp.float64) - 1) * math.erf(math.sqrt(2))
         return self.mean + self.stddev * math.sqrt(2) * _inverse_erf(xp, share)
 
 
@@ -118,7 +113,33 @@ def _inverse_erf(xp: Any, y: Any) -> Any:
     return x
 
 
-class VarianceScaling(Initializer):
+def _accept_axes(value: Any, owner: Any) -> tuple[int, ...]:
+    return tuple(operator.index(axis) for axis in value)
+
+
+Axes = Annotated[
+    tuple[int, ...], Domain("a list of axes", _accept_axes, encode=list, valid=((0,),), invalid=(0, "a", (0.5,)))
+]
+
+
+class Fanned(Initializer, abstract=True):
+    """An initializer that depends on how many inputs and outputs a weight has.
+
+    input_axes, output_axes: the axes whose sizes, multiplied, are these numbers; without them see ``fans``.
+    """
+
+    input_axes: Axes | None = keyword(default=None, kw_only=True)
+    output_axes: Axes | None = keyword(default=None, kw_only=True)
+
+    def fans(self, shape: tuple[int, ...]) -> tuple[float, float]:
+        """How many inputs feed one output, and how many outputs one input feeds."""
+        if self.input_axes is None or self.output_axes is None:
+            return fans(shape)
+        fan_in, fan_out = (math.prod(shape[i] for i in axes) for axes in (self.input_axes, self.output_axes))
+        return float(fan_in), float(fan_out)
+
+
+class VarianceScaling(Fanned):
     """Zero mean, variance scale / n, where n is a fan of the weight.
 
     truncated_normal is cut at two standard deviations after correcting for the cut; untruncated_normal is not cut;
@@ -130,7 +151,7 @@ class VarianceScaling(Initializer):
     distribution: Literal["truncated_normal", "normal", "untruncated_normal", "uniform"] = "truncated_normal"
 
     def define(self, xp: Any, shape: tuple[int, ...], bits: Bits) -> Any:
-        fan_in, fan_out = fans(shape)
+        fan_in, fan_out = self.fans(shape)
         n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, n)
         start: Initializer
@@ -145,13 +166,14 @@ class VarianceScaling(Initializer):
         return start.define(xp, shape, bits)
 
 
-class Scaled(Initializer, abstract=True):
+class Scaled(Fanned, abstract=True):
     """A VarianceScaling that has a name of its own."""
 
     scaling: ClassVar[VarianceScaling]
 
     def define(self, xp: Any, shape: tuple[int, ...], bits: Bits) -> Any:
-        return self.scaling.define(xp, shape, bits)
+        scaling = self.scaling.replace(input_axes=self.input_axes, output_axes=self.output_axes)
+        return scaling.define(xp, shape, bits)
 
 
 class GlorotUniform(Scaled):

@@ -25,26 +25,34 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+from layerhub.config import compute_dtype, variable_dtype
 from layerhub.errors import ParameterError, ShapeError, StateError
 from layerhub.spec import axes, masks
 from layerhub.spec.activations import Activation
 from layerhub.spec.axes import Pattern, Shape
 from layerhub.spec.base import Kind, Spec, keyword, snake_case
 from layerhub.spec.domains import LayerDType
-from layerhub.spec.initializers import initializers
+from layerhub.spec.initializers import Zeros, initializers
 from layerhub.spec.regularizers import RegularizerLike
+from layerhub.spec.spellings import EVERYWHERE, warn
 
 layers = Kind("layer")
+
+FIRST = ("input_shape", "batch_input_shape", "batch_size", "input_dim", "input_length", "weights")
+"""What any layer may be told besides its parameters: the shape that the first one expects, and initial weights."""
 
 EXTRAS = ("training", "mask", "initial_state", "rng")
 """What a definition or kernel may ask for beside inputs and weights, in this order."""
 
 
 class Result(NamedTuple):
-    """What a definition or kernel returns when its outputs are not all: new weight values, states."""
+    """What a definition or kernel returns when its outputs are not all: new weight values, states.
+
+    weights: by name. A composite has them by the weight's argument, as ``compose`` got it.
+    """
 
     outputs: Any
-    weights: Mapping[str, Any] = {}
+    weights: Mapping[Any, Any] = {}
     states: tuple[Any, ...] = ()
 
 
@@ -58,13 +66,17 @@ class Declared:
 
 
 class In(Declared):
-    """An input by its axes. kind: "float" inputs are cast to the layer's type; "int" and "any" ones are not.
+    """An input by its axes. kind: "float" inputs are cast to the layer's type; "int", "bool" and "any" ones are not.
 
     many: the layer takes a list of inputs here, which share this pattern's number of axes.
+    like: the input that stands here where none is given. optional: None stands here then.
     """
 
-    def __init__(self, pattern: str, kind: str = "float", many: bool = False):
-        self.pattern, self.kind, self.many = Pattern(pattern), kind, many
+    def __init__(
+        self, pattern: str, kind: str = "float", many: bool = False, like: str | None = None, optional: bool = False
+    ):
+        self.pattern, self.kind, self.many, self.like = Pattern(pattern), kind, many, like
+        self.optional = optional or like is not None
 
 
 class Out(Declared):
@@ -80,22 +92,39 @@ class Weight(Declared):
     By the field's custom, ``kernel`` starts by the parameter ``kernel_initializer``, is regularised by
     ``kernel_regularizer``, constrained by ``kernel_constraint``, and is there when ``use_kernel`` is true, as far as
     the layer has such parameters. role replaces the weight's name in these; init and when name another attribute;
-    trainable=False declares state that a call may update.
+    init may also be an initializer, or its name;
+    path is the name that users see, where it is not the attribute's; trainable=False declares state that a call may
+    update.
     """
 
     def __init__(
         self,
         pattern: str,
         role: str | None = None,
-        init: str | None = None,
+        init: Any = None,
         when: str | None = None,
         trainable: bool = True,
+        path: str | None = None,
     ):
         self.pattern, self.trainable = Pattern(pattern), trainable
-        self._role, self._init, self._when = role, init, when
+        self._role, self._init, self._when, self._path = role, init, when, path
+
+    def count(self, layer: Layer) -> int:
+        """How many arrays it is."""
+        return 1
+
+    @property
+    def start(self) -> Any:
+        """How it begins: an attribute of the layer that says so, or an initializer."""
+        return self._init or f"{self._role or self.name}_initializer"
+
+    @property
+    def switch(self) -> str:
+        """The attribute of the layer that says whether it is there; it is where there is no such attribute."""
+        return self._when or f"use_{self.name}"
 
     def present(self, layer: Layer) -> bool:
-        return bool(getattr(layer, self._when or f"use_{self.name}", True))
+        return bool(getattr(layer, self.switch, True))
 
     def specs(self, layer: Layer, sizes: Mapping[str, Any]) -> tuple[WeightSpec | None, ...]:
         if not self.present(layer):
@@ -106,11 +135,15 @@ class Weight(Declared):
                 f"{layer!r}: the shape of {self.name} is {shape}: an input size that must be known is None"
             )
         role = self._role or self.name
-        start = getattr(layer, self._init or f"{role}_initializer")
+        start = getattr(layer, self.start, None) if isinstance(self.start, str) else self.start
+        if start is None:
+            start = self._init or ("glorot_uniform" if self.trainable else "zeros")
         regularizer = getattr(layer, f"{role}_regularizer", None)
         constraint = getattr(layer, f"{role}_constraint", None)
         known: tuple[int, ...] = shape  # type: ignore[assignment]
-        spec = WeightSpec(self.name, known, initializers.get(start), self.trainable, regularizer, constraint)
+        spec = WeightSpec(
+            self._path or self.name, known, initializers.get(start), self.trainable, regularizer, constraint
+        )
         return (spec,)
 
 
@@ -119,6 +152,11 @@ class Weights(Declared):
 
     def __init__(self, layer: str, *patterns: str):
         self.layer, self.patterns = layer, tuple(map(Pattern, patterns))
+
+    def count(self, layer: Layer) -> int:
+        """How many arrays it is, those that are switched off included."""
+        inner = getattr(layer, self.layer)
+        return sum(declared.count(inner) for declared in inner.held)
 
     def specs(self, layer: Layer, sizes: Mapping[str, Any]) -> tuple[WeightSpec | None, ...]:
         inner = getattr(layer, self.layer)
@@ -162,8 +200,14 @@ class Layer(Spec, abstract=True):
 
     name: must be unique within a model; made from the class name when not given.
     trainable: False freezes the weights; it may be set at any time before compile.
-    dtype: the type of weights and computation; None takes ``lh.config.floatx()``.
+    dtype: the float type of weights and computation, or a mixed policy, which keeps weights in float32 and computes in
+        a shorter type; None takes ``lh.config.dtype_policy()``.
     activity_regularizer: a penalty on the output, added to the loss, divided by the batch size.
+
+    ``casts_weights``: under a mixed policy the definition sees weights in the type of computation; where it is False,
+    as they are kept. What a call itself moves (trainable=False) it always sees as it is kept.
+    ``options`` names parameters that a single call may give otherwise: ``layer(x, use_causal_mask=True)``.
+    ``penalises_parts``: a composite's activity_regularizer is for those parts that have it, not for its own output.
     """
 
     kind = layers
@@ -174,6 +218,8 @@ class Layer(Spec, abstract=True):
     trainable: bool = keyword(default=True, kw_only=True)
     dtype: LayerDType = keyword(default=None, kw_only=True)
 
+    formerly = EVERYWHERE
+
     rank: ClassVar[int | None] = None
     inputs: ClassVar[tuple[In, ...]] = ()
     outputs: ClassVar[tuple[Out, ...]] = ()
@@ -182,6 +228,10 @@ class Layer(Spec, abstract=True):
     takes: ClassVar[tuple[str, ...]] = ()
     mask: ClassVar[masks.MaskRule]
     states: ClassVar[int] = 0
+    stateful: ClassVar[bool] = False
+    options: ClassVar[tuple[str, ...]] = ()
+    penalises_parts: ClassVar[bool] = False
+    casts_weights: ClassVar[bool] = True
     runtime: ClassVar[Runtime] = Runtime()
     _counts: ClassVar[dict[str, int]] = {}
 
@@ -208,6 +258,31 @@ class Layer(Spec, abstract=True):
         if hasattr(cls, "define") and not cls.abstract and not hasattr(cls, "mask"):
             raise ParameterError(f"{cls.__name__}: state the mask rule (mask = passes, stops, …); there is no default")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = {name: kwargs.pop(name) for name in FIRST if name in kwargs and name not in self.parameters}
+        super().__init__(*args, **kwargs)
+        self.first_shape: Shape | None = self._first_shape(given)
+        self.initial_weights: Sequence[Any] | None = given.get("weights")
+
+    def _first_shape(self, given: Mapping[str, Any]) -> Shape | None:
+        """The shape, batch axis included, that a first layer was told to expect; None if it was told nothing."""
+        shape: Shape | None = None
+        if given.get("batch_input_shape") is not None:
+            shape = axes.as_shape(given["batch_input_shape"])
+        elif given.get("input_shape") is not None:
+            shape = (given.get("batch_size"), *axes.as_shape(given["input_shape"]))
+        else:
+            shape = self.shape_of_first(given.get("input_dim"), given.get("input_length"))
+        told = [name for name in given if name != "weights"]
+        if told:
+            names = ", ".join(told)
+            warn(f"{type(self).__name__}: {names}: an old spelling; begin the model with lh.Input(batch_shape={shape})")
+        return shape
+
+    def shape_of_first(self, input_dim: int | None, input_length: int | None) -> Shape | None:
+        """The input's shape as ``input_dim`` and ``input_length`` once said it."""
+        return None if input_dim is None else (None, input_dim)
+
     # What it is called
 
     @property
@@ -228,7 +303,12 @@ class Layer(Spec, abstract=True):
     @property
     def compute_dtype(self) -> str:
         """The float type that this layer computes in."""
-        return self.dtype
+        return compute_dtype(self.dtype)
+
+    @property
+    def variable_dtype(self) -> str:
+        """The float type that this layer keeps its weights in."""
+        return variable_dtype(self.dtype)
 
     @property
     def trailing(self) -> Activation | None:
@@ -246,21 +326,37 @@ class Layer(Spec, abstract=True):
         first = getattr(self, "data_format", None) == "channels_first"
         return declared.pattern.channels_first() if first else declared.pattern
 
-    def solve(self, *shapes: Shape) -> dict[str, Any]:
+    def solve(self, *shapes: Shape | None) -> dict[str, Any]:
         """The sizes that the inputs' axes have, rules between them checked. Raises ShapeError."""
-        many = bool(self.inputs) and self.inputs[-1].many
-        if len(shapes) != len(self.inputs) and not (many and len(shapes) >= len(self.inputs)):
-            wanted = f"at least {len(self.inputs)}" if many else str(len(self.inputs))
-            raise ShapeError(f"{self!r} takes {wanted} inputs, {len(shapes)} were given")
+        items = self.filled(shapes)
         sizes: dict[str, Any] = {}
-        for position, shape in enumerate(shapes):
+        for position, shape in enumerate(items):
             declared = self.inputs[min(position, len(self.inputs) - 1)]
-            if declared.many:
+            if declared.many or shape is None:
                 continue
             self._pattern(declared).match(tuple(shape), sizes, self.rank, lambda d=declared: f"{self!r}: {d.name}")
-        sizes["shapes"] = tuple(map(tuple, shapes))
+        sizes["shapes"] = tuple(None if shape is None else tuple(shape) for shape in items)
         self._check_rules(sizes)
         return sizes
+
+    def filled(self, given: Sequence[Any]) -> tuple[Any, ...]:
+        """One item for each declared input: those given, then what stands for inputs that were left out.
+
+        Raises ShapeError where there are too few, or too many.
+        """
+        many = bool(self.inputs) and self.inputs[-1].many
+        needed = sum(not declared.optional for declared in self.inputs)
+        if not needed <= len(given) <= (len(given) if many else len(self.inputs)):
+            wanted = f"at least {needed}" if many else " to ".join(map(str, sorted({needed, len(self.inputs)})))
+            raise ShapeError(f"{self!r} takes {wanted} inputs, {len(given)} were given")
+        items = [*given, *[None] * (len(self.inputs) - len(given))]
+        names = [declared.name for declared in self.inputs]
+        for position, declared in enumerate(self.inputs):
+            if declared.like is not None and items[position] is None:
+                items[position] = items[names.index(declared.like)]
+            if items[position] is None and not declared.optional:
+                raise ShapeError(f"{self!r}: the input {declared.name} is missing")
+        return tuple(items)
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         """The shapes of all outputs, states included when they are returned."""
@@ -269,20 +365,37 @@ class Layer(Spec, abstract=True):
             return self._composed_shapes(shapes)
         return tuple(self._pattern(out).sizes(lambda name: self.lookup(name, sizes)) for out in self.outputs)
 
-    def _composed_shapes(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
-        """The definition read with shapes in place of tensors."""
+    def made_of(self, *shapes: Shape) -> list[Layer]:
+        """The parts of a composite, in the order of their use, for inputs of these shapes."""
+        parts: list[Layer] = []
+        self._composed_shapes(shapes, parts)
+        return parts
+
+    def _composed_shapes(self, shapes: tuple[Shape, ...], parts: list[Layer] | None = None) -> tuple[Shape, ...]:
+        """The definition read with shapes in place of tensors. parts: a list that gathers what it is made of."""
 
         def do(part: Layer, *arguments: Any, initial_state: Any = None) -> Any:
-            inner = part.output_shapes(*(a for a in arguments if isinstance(a, tuple)))
+            if parts is not None:
+                parts.append(part)
+            inner = part.output_shapes(*part.split(arguments, tuple)[0])
             return inner if len(inner) > 1 else inner[0]
 
-        weights = [None if isinstance(d, Weight) else self._blanks(d) for d in self.held]
+        # Weights may be inputs of parts: there their shapes stand for them.
+        weights = [
+            specs[0] and specs[0].shape if isinstance(declared, Weight) else tuple(s and s.shape for s in specs)
+            for declared, specs in zip(self.held, self.weight_arguments(*shapes), strict=True)
+        ]
         extras = dict.fromkeys(self.extras)
-        found = self.compose(do, *shapes, *weights, **extras)
+        found = self.compose(do, *self.filled(shapes), *weights, **extras)
+        found = found.outputs if isinstance(found, Result) else found
         return found if isinstance(found[0], tuple) else (found,)
 
-    def _blanks(self, declared: Weights) -> tuple[None, ...]:
-        return (None,) * len(getattr(self, declared.layer).held)
+    def split(self, arguments: Sequence[Any], kind: type) -> tuple[list[Any], list[Any]]:
+        """The arguments of a part of a composite: inputs, of this kind where they may be many, and weights."""
+        count = len(self.inputs)
+        if self.inputs and self.inputs[-1].many:
+            count = sum(isinstance(argument, kind) for argument in arguments)
+        return list(arguments[:count]), list(arguments[count:])
 
     def compute_output_shape(self, *shapes: Shape) -> Shape:
         """The shape of the (first) output for inputs of these shapes; None stands for unknown sizes."""
@@ -310,15 +423,31 @@ class Layer(Spec, abstract=True):
     def check_input(self, x: Any) -> None:
         """Raise DataError where values of host data (a non-empty ndarray) that reach this layer cannot be meant."""
 
-    def weight_arguments(self, *shapes: Shape) -> tuple[tuple[WeightSpec | None, ...], ...]:
+    def weight_arguments(self, *shapes: Shape | None) -> tuple[tuple[WeightSpec | None, ...], ...]:
         """The weights in the order of the definition's arguments, each argument a tuple (one weight, or a block)."""
         sizes = self.solve(*shapes)
         return tuple(declared.specs(self, sizes) for declared in self.held)
 
-    def weight_specs(self, *shapes: Shape) -> list[WeightSpec]:
+    def weight_specs(self, *shapes: Shape | None) -> list[WeightSpec]:
         """The weights for inputs of these shapes, in get_weights() order: trainable ones first."""
         found = [spec for argument in self.weight_arguments(*shapes) for spec in argument if spec is not None]
         return [s for s in found if s.trainable] + [s for s in found if not s.trainable]
+
+    def state_specs(self, *shapes: Shape | None) -> list[WeightSpec]:
+        """Where a stateful layer keeps its states between batches; they are no weights. Empty for other layers."""
+        if not self.stateful:
+            return []
+        found = self.state_shapes(*(s for s in shapes if s is not None))
+        if any(None in shape for shape in found):
+            raise ShapeError(
+                f"{self!r}: stateful=True needs a known batch size, for states of shape {found[0]}; "
+                "give the model's input a batch_shape"
+            )
+        return [WeightSpec(f"state_{k}", shape, Zeros(), trainable=False) for k, shape in enumerate(found)]  # type: ignore[arg-type]
+
+    def carrying(self) -> Layer:
+        """A stateful layer as one that is given its states and returns them; who calls it keeps them."""
+        return self.replace(stateful=False, return_state=True)
 
     # Running, by way of the runtime
 
@@ -356,6 +485,10 @@ class Layer(Spec, abstract=True):
     def count_params(self) -> int:
         """The number of elements of all weights."""
         return self.store.count()
+
+    def reset_state(self) -> None:
+        """Begin anew: the states that a stateful layer keeps become zeros."""
+        self.store.reset_states()
 
 
 class Activated(Layer, abstract=True):

@@ -6,7 +6,7 @@ so that no work is planned for masks that nobody has, and computes it (``value``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +31,19 @@ stops = MaskRule("cannot use a mask", lambda layer, has: False, drops=True)
 absorbs = MaskRule("uses the mask and ends it", lambda layer, has: False)
 
 
-def _any_of(layer: Any, xp: Any, inputs: tuple, masks: tuple) -> Any:
+def any_of(xp: Any, masks: Sequence[Any]) -> Any:
+    """Where any of several masks is true."""
     result = masks[0]
     for mask in masks[1:]:
         result = xp.logical_or(result, mask)
     return result
 
 
-unites = MaskRule("a step counts where it counts in any input", lambda layer, has: all(has), _any_of)
+unites = MaskRule(
+    "a step counts where it counts in any input",
+    lambda layer, has: all(has),
+    lambda layer, xp, inputs, masks: any_of(xp, masks),
+)
 
 
 def sizes(xp: Any, x: Any) -> tuple[Any, ...]:

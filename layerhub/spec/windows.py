@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from layerhub.spec.axes import conv_length, same_padding
+from layerhub.errors import ShapeError
+from layerhub.spec.axes import conv_length, padding_cells
 from layerhub.spec.base import axis, rule
 from layerhub.spec.layer import Layer
 
@@ -28,6 +29,19 @@ class Spatial(Layer, abstract=True):
         if self.data_format == "channels_last":
             return y
         return xp.permute_dims(y, (0, y.ndim - 1, *range(1, y.ndim - 1)))
+
+    @property
+    def space_axes(self) -> tuple[int, ...]:
+        """The axes of the input that hold the space."""
+        first = 1 if self.data_format == "channels_last" else 2
+        return tuple(range(first, first + (self.rank or 0)))
+
+    def known_space(self, x: Any) -> tuple[int, ...]:
+        """The sizes of the space of a channels-last input, for what is laid out by them. Raises ShapeError."""
+        space = tuple(x.shape[1:-1])
+        if None in space:
+            raise ShapeError(f"{self!r}: the space of x must be known when it is compiled, but is {space}")
+        return space
 
 
 class Windowed(Spatial, abstract=True):
@@ -57,10 +71,8 @@ class Windowed(Spatial, abstract=True):
 
     def pads(self, space: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
         """Cells before and after each axis of the space."""
-        if self.padding == "valid":
-            return ((0, 0),) * len(space)
         return tuple(
-            same_padding(size, k, s, d)
+            padding_cells(size, k, s, self.padding, d)
             for size, k, s, d in zip(space, self.window, self.strides, self.dilation, strict=True)
         )
 
@@ -74,10 +86,30 @@ class Windowed(Spatial, abstract=True):
 
         space: the sizes before padding.
         """
-        places = self.lookup("places", {"space": space})
-        for tap in itertools.product(*map(range, self.window)):
-            index = tuple(
-                slice(i * d, i * d + (place - 1) * s + 1, s)
-                for i, d, s, place in zip(tap, self.dilation, self.strides, places, strict=True)
-            )
-            yield tap, x[(slice(None), *index, slice(None))]
+        return slid(x, self.window, self.lookup("places", {"space": space}), self.strides, self.dilation)
+
+
+def slid(
+    x: Any, window: tuple[int, ...], places: tuple[int, ...], strides: tuple[int, ...], dilation: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Each cell of a window that slides over x, (n, *space, c), with what it sees: (n, *places, c)."""
+    for tap in itertools.product(*map(range, window)):
+        index = tuple(
+            slice(i * d, i * d + (place - 1) * s + 1, s)
+            for i, d, s, place in zip(tap, dilation, strides, places, strict=True)
+        )
+        yield tap, x[(slice(None), *index, slice(None))]
+
+
+def spread(xp: Any, x: Any, strides: tuple[int, ...]) -> Any:
+    """A channels-last image with strides - 1 zeros between neighbours, along each axis."""
+    for along, s in enumerate(strides, start=1):
+        if s == 1:
+            continue
+        length = x.shape[along]
+        x = xp.expand_dims(x, axis=along + 1)
+        x = xp.pad(x, [(0, s - 1 if i == along + 1 else 0) for i in range(x.ndim)], 0.0)
+        x = xp.reshape(x, (-1, *x.shape[1:along], length * s, *x.shape[along + 2 :]))
+        # The zeros after the last element stand between nothing.
+        x = x[(*(slice(None),) * along, slice(0, (length - 1) * s + 1), ...)]
+    return x

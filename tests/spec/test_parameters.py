@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from layerhub_conformance.cases import corpus
 
 import layerhub as lh
 from layerhub.errors import LayerHubError, ParameterError, UnknownNameError
@@ -16,15 +17,21 @@ from layerhub.spec.domains import Domain
 from layerhub.spec.layer import Layer
 
 REQUIRED_VALUES = {
-    "units": 3, "filters": 4, "kernel_size": 2, "rate": 0.5, "target_shape": (2, 3), "input_dim": 7, "output_dim": 3,
-    "activation": "relu", "shape": (3,), "layer": lh.layers.LSTM(3), "function": abs, "learning_rate": 0.1,
+    "rate": 0.5, "function": abs, "learning_rate": 0.1, "threshold": 0.5, "default_value": 0.0, "fn": abs,
+    "inner_optimizer": "adam", "optimizer_map": lh.optimizers.OptimizerMap("sgd", {".*bias": "adam"}),
+    "initial_learning_rate": 0.1, "decay_steps": 5, "decay_rate": 0.5, "first_decay_steps": 5, "boundaries": (1, 5),
+    "values": (1.0, 0.5, 0.1), "num_classes": 3, "target_class_ids": (0,), "specificity": 0.5, "sensitivity": 0.5,
+    "recall": 0.5, "precision": 0.5,
 }  # fmt: skip
-EXTRA = {"InputLayer": {"shape": (3,)}}
+EXTRA = {"InputLayer": {"shape": (3,)}, "AUC": {"multi_label": True}}
+LAYERS = {case.layer: dict(case.config) for case in reversed(corpus())}
+"""For each layer the first configuration that the conformance suite has."""
 
 
 def minimal(spec):
     """The parameters without which a spec cannot be made."""
-    needed = {p.name: REQUIRED_VALUES[p.name] for p in spec.parameters.values() if p.default is REQUIRED}
+    values = LAYERS[spec.__name__] if spec.kind.name == "layer" else REQUIRED_VALUES
+    needed = {p.name: values[p.name] for p in spec.parameters.values() if p.default is REQUIRED}
     return needed | EXTRA.get(spec.__name__, {})
 
 
@@ -68,11 +75,18 @@ VALID = [
 ]
 
 
+COMPANIONS = {
+    "groups": {"filters": 30},
+    "num_query_heads": {"num_key_value_heads": 1},
+    "num_key_value_heads": {"num_query_heads": 30},
+}
+"""Values of other parameters that go with all valid ones of a parameter: 30 is divided by all of them."""
+
+
 @pytest.mark.parametrize("spec, name, value", VALID, ids=identify)
 def test_every_valid_value_of_every_parameter_is_taken_and_survives_a_configuration(spec, name, value):
     others = {k: v for k, v in minimal(spec).items() if not (name == "batch_shape" and k == "shape")}
-    if name == "groups":
-        others["filters"] = 30  # which all of them divide
+    others |= {k: v for k, v in COMPANIONS.get(name, {}).items() if k in spec.parameters}
     made = spec(**(others | {name: value}))
     again = spec.from_config(json.loads(json.dumps(made.get_config()))) if _plain(spec) else made
     assert getattr(again, name) == getattr(made, name)
@@ -81,7 +95,7 @@ def test_every_valid_value_of_every_parameter_is_taken_and_survives_a_configurat
 
 def _plain(spec):
     """Whether a configuration can hold everything: functions are written down by name only."""
-    return not any(p.name == "function" for p in spec.parameters.values())
+    return not any(p.name in ("function", "fn") for p in spec.parameters.values())
 
 
 @EVERY
@@ -118,14 +132,20 @@ def test_every_default_belongs_to_its_domain_or_means_off(spec):
             lambda: lh.layers.Conv2D(3, (3, 0)),
             "Conv2D: kernel_size must be a positive int, or one for each axis, not (3, 0)",
         ),
-        (lambda: lh.layers.Conv2D(3, 3, padding="Same"), "Conv2D: padding must be one of 'valid', 'same', not 'Same'"),
+        (
+            lambda: lh.layers.Conv2D(3, 3, padding="Same"),
+            "Conv2D: padding must be one of 'valid', 'same', in one dimension also 'causal', not 'Same'",
+        ),
         (
             lambda: lh.layers.Conv2D(3, 3, data_format="NCHW"),
             "Conv2D: data_format must be one of 'channels_last', 'channels_first', not 'NCHW'",
         ),
         (lambda: lh.layers.LSTM(3, implementation=3), "LSTM: implementation must be one of 1, 2, not 3"),
         (lambda: lh.layers.Bidirectional(3), "Bidirectional: layer must be a recurrent layer, such as LSTM(8), not 3"),
-        (lambda: lh.optimizers.Adam(-1.0), "Adam: learning_rate must be a number, 0 or more, not -1.0"),
+        (
+            lambda: lh.optimizers.Adam(-1.0),
+            "Adam: learning_rate must be a number, 0 or more, a schedule, or a function without arguments, not -1.0",
+        ),
         (
             lambda: lh.layers.Reshape("ab"),
             "Reshape: target_shape must be a tuple of ints (None where unknown), not 'ab'",
@@ -177,7 +197,12 @@ def test_rules_between_parameters_are_told_by_number_words_and_values():
 
 @pytest.mark.parametrize(
     "given, meant",
-    [("unit", "units"), ("activaton", "activation"), ("kernel_init", "kernel_initializer"), ("bias", "use_bias")],
+    [
+        ("unit", "units"),
+        ("activaton", "activation"),
+        ("kernel_init", "kernel_initializer"),
+        ("bias_init", "bias_initializer"),
+    ],
 )
 def test_an_unknown_keyword_is_told_with_the_nearest_one_and_all_there_are(given, meant):
     with pytest.raises(ParameterError) as caught:
@@ -289,7 +314,10 @@ def test_every_kind_has_its_module_with_serialize_and_deserialize(kind):
 
 @EVERY
 def test_a_configuration_holds_every_parameter(spec):
-    assert set(spec(**minimal(spec)).get_config()) == set(spec.parameters)
+    made = spec(**minimal(spec))
+    assert set(made.get_config()) == set(spec.parameters) - set(spec.unsaid)
+    for name in spec.unsaid:
+        assert set(made.replace(**{name: 0.5}).get_config()) == set(spec.parameters)
 
 
 def test_keras_bookkeeping_is_ignored():

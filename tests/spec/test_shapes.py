@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 import layerhub as lh
-from layerhub import layers
-from layerhub.errors import ParameterError, ShapeError
-from layerhub.spec import KINDS
+from layerhub.errors import ShapeError
 from layerhub.spec.axes import Pattern, as_shape, broadcast, conv_length, evaluate, product, same_padding
 
 # --------------------------------------------------------------------------------------------- the language
@@ -249,50 +247,7 @@ def test_weights_that_training_does_not_move_come_last():
     assert [s.trainable for s in specs] == [True, True, False, False]
 
 
-# --------------------------------------------------------------------------------------------- rules, one at a time
-
-BROKEN = {
-    ("Conv2D", "c1"): (lambda: layers.Conv2D(4, (3, 5)), [(None, 3, 4, 2)], "c1 the window must fit, but places"),
-    ("Conv2D", "c2"): (lambda: layers.Conv2D(4, 3, (1, 2), dilation_rate=(2, 1)), None, "c2 strides and dilation"),
-    ("Conv2D", "c3"): (lambda: layers.Conv2D(4, 3, groups=3), None, "c3 groups divide the filters, but filters=4"),
-    ("Conv2D", "c4"): (lambda: layers.Conv2D(4, 3, groups=2), [(None, 8, 8, 3)], "c4 groups divide the channels"),
-    ("DepthwiseConv2D", "c1"): (lambda: layers.DepthwiseConv2D(3), [(None, 2, 8, 2)], "c1 the window must fit"),
-    ("SeparableConv2D", "c1"): (lambda: layers.SeparableConv2D(4, 3), [(None, 8, 2, 2)], "c1 the window must fit"),
-    ("MaxPooling2D", "c1"): (lambda: layers.MaxPooling2D(3), [(None, 2, 8, 2)], "c1 the window must fit"),
-    ("AveragePooling2D", "c1"): (lambda: layers.AveragePooling2D(3), [(None, 8, 2, 2)], "c1 the window must fit"),
-    ("BatchNormalization", "c1"): (lambda: layers.BatchNormalization(axis=-3), [(None, 3)], "c1 the axis must exist"),
-    ("Reshape", "c1"): (lambda: layers.Reshape((-1, 2, -1)), None, "c1 at most one size is left open"),
-    ("InputLayer", "c1"): (lambda: layers.InputLayer(), None, "c1 shape or batch shape is given"),
-    ("Add", "c1"): (lambda: layers.Add(), [(None, 3)], "c1 there are two inputs or more"),
-    ("Average", "c1"): (lambda: layers.Average(), [(None, 3)], "c1 there are two inputs or more"),
-    ("Multiply", "c1"): (lambda: layers.Multiply(), [(None, 3)], "c1 there are two inputs or more"),
-    ("Concatenate", "c1"): (lambda: layers.Concatenate(), [(None, 3)], "c1 there are two inputs or more"),
-    ("Concatenate", "c2"): (lambda: layers.Concatenate(), [(None, 3), (None, 3, 3)], "c2 the inputs have as many"),
-    ("Concatenate", "c3"): (lambda: layers.Concatenate(2), [(None, 3)] * 2, "c3 the axis must exist, but axis=2"),
-    ("Concatenate", "c4"): (lambda: layers.Concatenate(0), [(None, 3)] * 2, "c4 the axis is not the batch, but axis=0"),
-}
-
-
-@pytest.mark.parametrize("layer, code", BROKEN)
-def test_each_rule_that_is_broken_by_itself_is_told_by_number_words_and_values(layer, code):
-    make, shapes, words = BROKEN[layer, code]
-    kind = ParameterError if shapes is None else ShapeError
-    with pytest.raises(kind) as caught:
-        make().output_shapes(*shapes)
-    said = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
-    assert words in said
-    assert f"{layer}(" in said
-
-
-def test_every_rule_of_every_layer_is_broken_here():
-    declared = {
-        (name, definition.name.split("_")[0])
-        for name in KINDS["layer"]
-        for definition in KINDS["layer"].find(name).definitions.values()
-        if definition.role == "rule"
-    }
-    # A composite's windows are those of its parts, and are told by them.
-    assert declared - set(BROKEN) <= {("DepthwiseConv2D", "c2"), ("SeparableConv2D", "c2")}
+# --------------------------------------------------------------------------------------------- windows and batches
 
 
 @pytest.mark.parametrize("size", range(1, 7))

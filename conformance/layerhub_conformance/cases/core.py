@@ -2,13 +2,18 @@ from layerhub import ops
 from layerhub.spec import KINDS
 from layerhub_conformance.case import Case, cases
 
-ACTIVATIONS = sorted(name for name in KINDS["activation"] if name != "custom")
+ACTIVATIONS = sorted(name for name in KINDS["activation"] if name not in ("custom", "threshold"))
 PARAMETERISED = [
     {"class_name": "relu", "config": {"negative_slope": 0.1, "max_value": 0.9, "threshold": 0.2}},
     {"class_name": "leaky_relu", "config": {"negative_slope": 0.3}},
     {"class_name": "elu", "config": {"alpha": 0.5}},
     {"class_name": "gelu", "config": {"approximate": True}},
     {"class_name": "softmax", "config": {"axis": 1}},
+    {"class_name": "celu", "config": {"alpha": 0.5}},
+    {"class_name": "hard_shrink", "config": {"threshold": 0.2}},
+    {"class_name": "soft_shrink", "config": {"threshold": 0.2}},
+    {"class_name": "squareplus", "config": {"b": 0.5}},
+    {"class_name": "threshold", "config": {"threshold": 0.3, "default_value": -0.7}},
 ]
 
 
@@ -18,6 +23,21 @@ def antirectifier(x):
     zeros = ops.zeros_like(x)
     return ops.concat([ops.where(x > 0, x, zeros), ops.where(x < 0, -x, zeros)], axis=1)
 
+
+# Equation, output shape, input shape, bias axes.
+EINSUMS = [
+    ("ab,bc->ac", 5, (3, 4), ["c"]),
+    ("ab,bc->ac", 5, (0, 4), ["c", None]),
+    ("...b,cb->...c", 5, (2, 3, 4), ["c"]),
+    ("...ab,bcd->...acd", (3, 2, 5), (2, 3, 4), [None, "cd", "a"]),
+    ("abc,cd->abd", (None, 5), (2, 3, 4), ["d", "bd"]),
+    ("abc,bcd->acd", (4, 5), (2, 3, 4), ["c", "d"]),
+    ("abc,bde->aed", (3, 2), (2, 3, 4), ["d", "e"]),
+    ("abcd,cde->abe", (3, 5), (2, 3, 2, 4), ["b", "e"]),
+    ("abc,cb->ab", (None,), (2, 3, 4), ["b", None]),
+    ("abc,dc->ad", 5, (2, 3, 4), ["d"]),
+    ("ab...,bc->ac...", 5, (2, 3, 2, 2), ["c"]),
+]
 
 CASES = [
     *cases(
@@ -29,13 +49,47 @@ CASES = [
         _data=["normal", "positive"],
     ),
     *cases("Activation", [[(3, 7)]], activation=[*ACTIVATIONS, *PARAMETERISED], _data=["normal", "positive", "wide"]),
+    *cases(
+        "Activation",
+        [[(2, 6)], [(3, 4, 2)], [(2, 2, 4)]],
+        activation=[
+            {"class_name": name, "config": {"axis": axis}}
+            for name in ("glu", "sparsemax", "softmax", "log_softmax")
+            for axis in (-1, 1)
+        ],
+        _data=["normal", "positive"],
+    ),
     *cases("Dropout", [[(5, 7)], [(2, 3, 4)]], rate=[0.3, 0.0, 1.0, 0.5], _training=[True, False]),
     *cases(
         "Dropout", [[(3, 4, 5)]], rate=[0.5], noise_shape=[(None, 1, 5), (3, 4, 1)], seed=[None, 7], _training=[True]
     ),
     *cases("Flatten", [[(2, 3, 4)], [(3, 5)], [(2, 3, 4, 5)], [(4,)]], data_format=["channels_last", "channels_first"]),
     *cases("Reshape", [[(2, 12)], [(3, 4, 3)]], target_shape=[(3, 4), (-1,), (2, -1, 3), (12,)]),
+    *(
+        case
+        for equation, output_shape, shape, biases in EINSUMS
+        for case in cases(
+            "EinsumDense",
+            [[shape]],
+            {"equation": equation, "output_shape": output_shape},
+            bias_axes=biases,
+            activation=["linear", "tanh"],
+            _data=["normal", "positive"],
+        )
+    ),
+    *cases("Permute", [[(2, 3, 4, 5)], [(3, 4, 5)], [(2, 5)], [(0, 3, 4)]], dims=[(2, 1), (1,), (3, 1, 2), (1, 2)]),
+    *cases("RepeatVector", [[(3, 4)], [(1, 1)], [(0, 4)]], n=[1, 3, 7]),
+    *cases("Identity", [[(3, 4)], [(2,)], [(0, 3)]]),
+    *cases("ActivityRegularization", [[(3, 4)], [(2, 3, 4)]], l1=[0.0, 0.1], l2=[0.0, 0.3]),
+    *cases(
+        "Masking",
+        [[(6, 2)], [(3, 4, 2)], [(2, 3, 2, 2)], [(0, 3, 2)]],
+        mask_value=[0.0, 1.0],
+        _data=["binary", "normal"],
+        _masks=[(), ("left",)],
+    ),
     *cases("Embedding", [[(3, 4)], [(5,)], [(0, 3)]], input_dim=[11, 3], output_dim=[4, 1], mask_zero=[True, False]),
+    *cases("Embedding", [[(3, 4)]], {"input_dim": 7, "output_dim": 3}, dropout=[0.4, 1.0], _training=[True, False]),
     Case("Lambda", {"function": antirectifier}, ((2, 3),)),
     Case("InputLayer", {"shape": (3,)}, ((2, 3),)),
 ]

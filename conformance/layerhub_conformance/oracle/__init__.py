@@ -6,6 +6,7 @@ obviously right formula that was chosen and not the fast one.
 
     ORACLES["Conv2D"](params, inputs, weights, training=False, ...) -> Outcome
     LOSSES["MeanSquaredError"](params, y_true, y_pred, ...) -> LossOutcome
+    METRICS["Precision"](params, [(y_true, y_pred, weights), ...]) -> figure
     OPTIMIZERS["Adam"](params, weight, gradient, slots, step) -> (weight, slots)
     ACTIVATIONS["softmax"](row, **params) -> row
     difference(f, point) -> (gradient, error)
@@ -13,10 +14,24 @@ obviously right formula that was chosen and not the fast one.
 A module here is named like the spec module whose layers it covers.
 """
 
-from . import convolution, core, merge, normalization, pooling, recurrent, wrappers  # noqa: F401 fill ORACLES
+from . import (  # noqa: F401 fill ORACLES
+    advanced,
+    attention,
+    convolution,
+    core,
+    local,
+    merge,
+    noise,
+    normalization,
+    pooling,
+    recurrent,
+    reshaping,
+    wrappers,
+)
 from .activations import ACTIVATIONS
 from .differences import difference, flatten, unflatten
 from .losses import LOSSES, LossOutcome
+from .metrics import METRICS
 from .optimizers import OPTIMIZERS
 from .random import philox4x32
 from .registry import ORACLES, Outcome, oracle
@@ -24,6 +39,7 @@ from .registry import ORACLES, Outcome, oracle
 __all__ = [
     "ACTIVATIONS",
     "LOSSES",
+    "METRICS",
     "OPTIMIZERS",
     "ORACLES",
     "LossOutcome",

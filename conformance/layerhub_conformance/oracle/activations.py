@@ -41,6 +41,11 @@ def selu(x):
     return SELU_SCALE * elu(x, SELU_ALPHA)
 
 
+def celu(x, alpha=1.0):
+    """x if x > 0 else alpha (e^(x / alpha) - 1). Barron 2017, arXiv:1704.07483."""
+    return x if x > 0 else alpha * math.expm1(x / alpha)
+
+
 def sigmoid(x):
     """1 / (1 + e^-x), written so that neither tail overflows or cancels."""
     return 1 / (1 + exp(-x)) if x >= 0 else exp(x) / (1 + exp(x))
@@ -51,13 +56,65 @@ def hard_sigmoid(x):
     return clip(x / 6 + 0.5, 0.0, 1.0)
 
 
+def hard_silu(x):
+    """x times hard_sigmoid(x)."""
+    return x * hard_sigmoid(x)
+
+
+def hard_tanh(x):
+    return clip(x, -1.0, 1.0)
+
+
+def sparse_sigmoid(x):
+    """The straight line from (-1, 0) to (1, 1), level outside."""
+    return clip((x + 1) / 2, 0.0, 1.0)
+
+
+def sparse_plus(x):
+    """The integral of sparse_sigmoid from the left."""
+    if x <= -1:
+        return 0.0
+    return x if x >= 1 else (x + 1) ** 2 / 4
+
+
 def tanh(x):
     return math.tanh(x)
+
+
+def tanh_shrink(x):
+    return x - math.tanh(x)
+
+
+def hard_shrink(x, threshold=0.5):
+    """x, but 0 within the threshold of 0."""
+    return 0.0 if abs(x) <= threshold else x
+
+
+def soft_shrink(x, threshold=0.5):
+    """x, nearer to 0 by the threshold, but not beyond 0."""
+    if abs(x) <= threshold:
+        return 0.0
+    return x - threshold if x > 0 else x + threshold
+
+
+def threshold(x, threshold, default_value):
+    return default_value if x <= threshold else x
 
 
 def softplus(x):
     """log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
     return (x if x > 0 else 0.0) + math.log1p(exp(-abs(x)))
+
+
+def log_sigmoid(x):
+    """log(1 / (1 + e^-x))."""
+    return min(x, 0.0) - math.log1p(exp(-abs(x)))
+
+
+def squareplus(x, b=4.0):
+    """(x + sqrt(x^2 + b)) / 2, with the difference that cancels for x < 0 taken out of the root."""
+    root = math.hypot(x, math.sqrt(b))
+    return (x + root) / 2 if x >= 0 else b / (2 * (root - x))
 
 
 def softsign(x):
@@ -97,6 +154,25 @@ def softmax(row):
     return [power / whole for power in powers]
 
 
+def sparsemax(row):
+    """max(x - t, 0) with the t for which that sums to 1. Martins & Astudillo 2016, arXiv:1602.02068.
+
+    t is found by trying supports of growing size, largest elements first, as long as the next one stays positive.
+    """
+    if any(math.isnan(x) for x in row):
+        return [math.nan] * len(row)
+    falling = sorted(row, reverse=True)
+    size = max(k for k in range(1, len(row) + 1) if 1 + k * falling[k - 1] > total(falling[:k]))
+    t = (total(falling[:size]) - 1) / size
+    return [max(x - t, 0.0) for x in row]
+
+
+def glu(row):
+    """The first half of the row times the sigmoid of the second. Dauphin et al. 2017, arXiv:1612.08083."""
+    half = len(row) // 2
+    return [a * sigmoid(b) for a, b in zip(row[:half], row[half:], strict=True)]
+
+
 def log_softmax(row):
     """x - log(sum(e^x))."""
     top = largest(row)
@@ -114,11 +190,12 @@ def _each(f):
 
 
 ELEMENTWISE = (
-    linear, relu, relu6, leaky_relu, elu, selu, sigmoid, hard_sigmoid, tanh, softplus, softsign, exponential,
-    silu, gelu, mish,
+    linear, relu, relu6, leaky_relu, elu, celu, selu, sigmoid, hard_sigmoid, hard_silu, hard_tanh, sparse_sigmoid,
+    sparse_plus, tanh, tanh_shrink, hard_shrink, soft_shrink, threshold, softplus, log_sigmoid, squareplus, softsign,
+    exponential, silu, gelu, mish,
 )  # fmt: skip
 ACTIVATIONS = {f.__name__: _each(f) for f in ELEMENTWISE}
-ACTIVATIONS |= {"softmax": softmax, "log_softmax": log_softmax}
+ACTIVATIONS |= {"softmax": softmax, "log_softmax": log_softmax, "sparsemax": sparsemax, "glu": glu}
 
 
 def activate(activation, x):

@@ -1,5 +1,7 @@
 """Convolutions in any number of dimensions: cross-correlations, kernels are not flipped."""
 
+from itertools import product
+
 from .activations import activate
 from .arithmetic import total
 from .nested import at, build, channels_back, channels_last, rows, shape
@@ -64,7 +66,7 @@ def finish(params, inputs, bias, f):
     return Outcome([activate(params["activation"], [one(sample) for sample in x])])
 
 
-@oracle("Conv2D")
+@oracle("Conv1D", "Conv2D", "Conv3D")
 def conv(params, inputs, weights, **_):
     """activation(correlate(x, kernel) + bias)."""
     kernel, *bias = weights
@@ -72,7 +74,61 @@ def conv(params, inputs, weights, **_):
     return finish(params, inputs, bias, lambda x: correlate(x, kernel, *window, params["groups"]))
 
 
-@oracle("DepthwiseConv2D")
+def transposed_axis(length, size, stride, dilation, padding, margin):
+    """(cells cut off at the start, cells kept) of what a transposed convolution writes along one axis.
+
+    In full it writes (length - 1) stride + reach cells, with reach = (size - 1) dilation + 1.
+        valid:  all of them and ``margin`` zeros more; by default as many as make a short kernel reach over a stride
+        same:   length stride cells by default, else (length - 1) stride + margin + 1, or without the 1 where the
+                reach is even; what is too much is cut off on both sides, the odd cell at the end
+    """
+    reach = (size - 1) * dilation + 1
+    full = (length - 1) * stride + reach
+    if padding == "valid":
+        return 0, full + (max(stride - reach, 0) if margin is None else margin)
+    kept = length * stride if margin is None else (length - 1) * stride + reach % 2 + margin
+    return max(full - kept, 0) // 2, kept
+
+
+def scatter(x, kernel, strides, dilation, padding, margins):
+    """Every x[p, c] kernel[k, f, c] is added to y[p stride + k dilation - cut, f], where there is such a place."""
+    *space, channels = shape(x)
+    *size, filters, in_kernel = shape(kernel)
+    if in_kernel != channels:
+        raise ValueError(f"a kernel for {in_kernel} channels, but {channels} channels")
+    axes = [
+        transposed_axis(*axis[:-1], padding, axis[-1])
+        for axis in zip(space, size, strides, dilation, margins or [None] * len(space), strict=True)
+    ]
+    terms = {}
+    for place in product(*map(range, space)):
+        for taps in product(*map(range, size)):
+            target = tuple(
+                p * s + k * d - cut for p, s, k, d, (cut, _) in zip(place, strides, taps, dilation, axes, strict=True)
+            )
+            if all(0 <= q < kept for q, (_, kept) in zip(target, axes, strict=True)):
+                terms.setdefault(target, []).append((place, taps))
+
+    def value(index):
+        *target, f = index
+        return total(
+            at(x, place)[c] * at(kernel, taps)[f][c]
+            for place, taps in terms.get(tuple(target), ())
+            for c in range(channels)
+        )
+
+    return build([*(kept for _, kept in axes), filters], value)
+
+
+@oracle("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+def conv_transpose(params, inputs, weights, **_):
+    """activation(scatter(x, kernel) + bias). Dumoulin & Visin 2016, chapter 4."""
+    kernel, *bias = weights
+    how = (params["strides"], params["dilation_rate"], params["padding"], params["output_padding"])
+    return finish(params, inputs, bias, lambda x: scatter(x, kernel, *how))
+
+
+@oracle("DepthwiseConv1D", "DepthwiseConv2D")
 def depthwise_conv(params, inputs, weights, **_):
     """activation(correlate_depthwise(x, kernel) + bias)."""
     kernel, *bias = weights
@@ -80,7 +136,7 @@ def depthwise_conv(params, inputs, weights, **_):
     return finish(params, inputs, bias, lambda x: correlate_depthwise(x, kernel, *window))
 
 
-@oracle("SeparableConv2D")
+@oracle("SeparableConv1D", "SeparableConv2D")
 def separable_conv(params, inputs, weights, **_):
     """Depthwise with stride, padding and dilation, then a mixture of channels at each place; then the bias.
 

@@ -1,10 +1,11 @@
 """Losses: one value per sample (and per place, if a sample has places), and their reduction to one number."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
-from .activations import log_softmax
-from .arithmetic import clip, mean, total
+from .activations import log_softmax, sigmoid, softmax
+from .arithmetic import clip, dot, mean, total
 from .nested import at, build, flatten, reshape, rows, shape, transpose
 
 EPSILON = 1e-7  # probabilities are clipped to [EPSILON, 1 - EPSILON]
@@ -115,6 +116,245 @@ def mean_squared_error(params, y_true, y_pred):
 def mean_absolute_error(params, y_true, y_pred):
     """mean(|t - p|) over the last axis."""
     return paired(lambda t, p: mean(abs(a - b) for a, b in zip(t, p, strict=True)), y_true, y_pred), None
+
+
+@loss("MeanAbsolutePercentageError")
+def mean_absolute_percentage_error(params, y_true, y_pred):
+    """100 mean(|t - p| / |t|) over the last axis; |t| is at least EPSILON."""
+
+    def row(ts, ps):
+        return 100 * mean(abs(t - p) / max(abs(t), EPSILON) for t, p in zip(ts, ps, strict=True))
+
+    return paired(row, y_true, y_pred), None
+
+
+@loss("MeanSquaredLogarithmicError")
+def mean_squared_logarithmic_error(params, y_true, y_pred):
+    """mean((log(1 + t) - log(1 + p))^2) over the last axis; t and p are at least EPSILON."""
+
+    def row(ts, ps):
+        return mean(
+            (math.log1p(max(t, EPSILON)) - math.log1p(max(p, EPSILON))) ** 2 for t, p in zip(ts, ps, strict=True)
+        )
+
+    return paired(row, y_true, y_pred), None
+
+
+@loss("Huber")
+def huber(params, y_true, y_pred):
+    """The mean over the last axis of a parabola that goes on as a straight line from delta on."""
+    delta = params.get("delta", 1.0)
+
+    def one(e):
+        return e * e / 2 if e <= delta else delta * e - delta * delta / 2
+
+    return paired(lambda ts, ps: mean(one(abs(t - p)) for t, p in zip(ts, ps, strict=True)), y_true, y_pred), None
+
+
+@loss("LogCosh")
+def log_cosh(params, y_true, y_pred):
+    """mean(log(cosh(t - p))) over the last axis; log(1 + 2 sinh(e/2)^2) does not cancel near 0."""
+
+    def one(e):
+        return math.log1p(2 * math.sinh(e / 2) ** 2) if e < 100 else e - math.log(2)
+
+    return paired(lambda ts, ps: mean(one(abs(t - p)) for t, p in zip(ts, ps, strict=True)), y_true, y_pred), None
+
+
+def margins(y_true, y_pred):
+    """Rows of max(1 - t p, 0), where targets that are all 0 or 1 stand for -1 and 1."""
+    if set(flatten(y_true)) <= {0, 1}:
+        y_true = build(shape(y_true), lambda index: 2 * at(y_true, index) - 1)
+    return lambda reduce_row: paired(
+        lambda ts, ps: reduce_row([max(1 - t * p, 0.0) for t, p in zip(ts, ps, strict=True)]), y_true, y_pred
+    )
+
+
+@loss("Hinge")
+def hinge(params, y_true, y_pred):
+    """mean(max(1 - t p, 0)) over the last axis."""
+    return margins(y_true, y_pred)(mean), None
+
+
+@loss("SquaredHinge")
+def squared_hinge(params, y_true, y_pred):
+    """mean(max(1 - t p, 0)^2) over the last axis."""
+    return margins(y_true, y_pred)(lambda row: mean(m * m for m in row)), None
+
+
+@loss("CategoricalHinge")
+def categorical_hinge(params, y_true, y_pred):
+    """max(0, 1 + max((1 - t) p) - sum(t p)) over the last axis."""
+
+    def row(ts, ps):
+        return max(0.0, 1 + max((1 - t) * p for t, p in zip(ts, ps, strict=True)) - dot(ts, ps))
+
+    return paired(row, y_true, y_pred), None
+
+
+@loss("KLDivergence")
+def kl_divergence(params, y_true, y_pred):
+    """sum(t log(t / p)) over the last axis, t and p clipped to [EPSILON, 1]."""
+
+    def row(ts, ps):
+        pairs = [(clip(t, EPSILON, 1.0), clip(p, EPSILON, 1.0)) for t, p in zip(ts, ps, strict=True)]
+        return total(t * math.log(t / p) for t, p in pairs)
+
+    return paired(row, y_true, y_pred), None
+
+
+@loss("Poisson")
+def poisson(params, y_true, y_pred):
+    """mean(p - t log(p + EPSILON)) over the last axis."""
+
+    def row(ts, ps):
+        return mean(p - t * math.log(p + EPSILON) for t, p in zip(ts, ps, strict=True))
+
+    return paired(row, y_true, y_pred), None
+
+
+@loss("CosineSimilarity")
+def cosine_similarity(params, y_true, y_pred):
+    """Minus the cosine of the angle between the rows along the axis; a length is at least EPSILON."""
+
+    def row(ts, ps):
+        lengths = [max(math.sqrt(dot(xs, xs)), EPSILON) for xs in (ts, ps)]
+        return -dot(ts, ps) / lengths[0] / lengths[1]
+
+    return paired(row, y_true, y_pred, params.get("axis", -1)), None
+
+
+@loss("BinaryFocalCrossentropy")
+def binary_focal_crossentropy(params, y_true, y_pred):
+    """The mean over the axis of binary crossentropy times (1 - q)^gamma, q being the probability of the truth."""
+    gamma, alpha, smoothing = params.get("gamma", 2.0), params.get("alpha", 0.25), params.get("label_smoothing", 0.0)
+
+    def one(t, p):
+        t = t * (1 - smoothing) + smoothing / 2
+        p = sigmoid(p) if params.get("from_logits", False) else p
+        inside = clip(p, EPSILON, 1 - EPSILON)
+        value = -t * math.log(inside) - (1 - t) * math.log(1 - inside)
+        value *= (1 - (t * p + (1 - t) * (1 - p))) ** gamma
+        return value * (t * alpha + (1 - t) * (1 - alpha)) if params.get("apply_class_balancing", False) else value
+
+    def row(ts, ps):
+        return mean(one(t, p) for t, p in zip(ts, ps, strict=True))
+
+    return paired(row, y_true, y_pred, params.get("axis", -1)), None
+
+
+@loss("CategoricalFocalCrossentropy")
+def categorical_focal_crossentropy(params, y_true, y_pred):
+    """-sum(alpha (1 - p)^gamma t log p) over the axis of the classes."""
+    gamma, alpha, smoothing = params.get("gamma", 2.0), params.get("alpha", 0.25), params.get("label_smoothing", 0.0)
+
+    def row(ts, ps):
+        ps = softmax(ps) if params.get("from_logits", False) else ps
+        whole = total(ps)
+        ps = [clip(p / whole, EPSILON, 1 - EPSILON) for p in ps]
+        shares = alpha if isinstance(alpha, list | tuple) else [alpha] * len(ps)
+        return -total(
+            share * (1 - p) ** gamma * (t * (1 - smoothing) + smoothing / len(ts)) * math.log(p)
+            for share, t, p in zip(shares, ts, ps, strict=True)
+        )
+
+    return paired(row, y_true, y_pred, params.get("axis", -1)), None
+
+
+@loss("CategoricalGeneralizedCrossEntropy")
+def categorical_generalized_cross_entropy(params, y_true, y_pred):
+    """(1 - p^q) / q for the p of the label's class."""
+    q = params.get("q", 0.5)
+    return build(shape(y_true), lambda i: (1 - at(y_pred, i)[at(y_true, i)] ** q) / q), None
+
+
+def summed(f, axis, *arrays):
+    """The sums of f(...) over the axes (None: all), as nested lists of what is left."""
+    sizes = shape(arrays[0])
+    axes = range(len(sizes)) if axis is None else [axis] if isinstance(axis, int) else axis
+    axes = {a % len(sizes) for a in axes}
+    rest = [a for a in range(len(sizes)) if a not in axes]
+    places = flatten(build(sizes, Place))
+
+    def one(index):
+        inside = [p.index for p in places if [p.index[a] for a in rest] == list(index)]
+        return total(f(*(at(x, i) for x in arrays)) for i in inside)
+
+    return build([sizes[a] for a in rest], one)
+
+
+@dataclass
+class Place:
+    """A multi-index, as something that is no nested list."""
+
+    index: tuple
+
+
+def overlap(params, y_true, y_pred, value):
+    """value(sum t p, sum t, sum p), sums over ``axis``."""
+    axis = params.get("axis")
+    parts = [summed(f, axis, y_true, y_pred) for f in (lambda t, p: t * p, lambda t, p: t, lambda t, p: p)]
+    return build(shape(parts[0]), lambda index: value(*(at(part, index) for part in parts))), None
+
+
+@loss("Dice")
+def dice(params, y_true, y_pred):
+    """1 - 2 |T and P| / (|T| + |P|)."""
+    return overlap(params, y_true, y_pred, lambda both, t, p: 1 - 2 * both / (t + p + EPSILON))
+
+
+@loss("Tversky")
+def tversky(params, y_true, y_pred):
+    """1 - |T and P| / (|T and P| + alpha |T not P| + beta |P not T|)."""
+    alpha, beta = params.get("alpha", 0.5), params.get("beta", 0.5)
+    return overlap(
+        params,
+        y_true,
+        y_pred,
+        lambda both, t, p: 1 - both / (both + alpha * (t - both) + beta * (p - both) + EPSILON),
+    )
+
+
+@loss("Circle")
+def circle(params, y_true, y_pred):
+    """log(1 + sum over negatives j and positives i of exp(gamma (n_j + p_i))), for each sample.
+
+    With d = max(1 - x . y, 0): p = (margin + d) (d - margin), n = max(1 + margin - d, 0) (1 - margin - d).
+    A sample without positives or without negatives gives 0 and is masked.
+    """
+    gamma, margin, alone = params.get("gamma", 80.0), params.get("margin", 0.4), params.get("remove_diagonal", True)
+    values, mask = [], []
+    for i, x in enumerate(y_pred):
+        near, far = [], []
+        for j, y in enumerate(y_pred):
+            d = max(1 - dot(x, y), 0.0)
+            if y_true[i] != y_true[j]:
+                far.append(max(1 + margin - d, 0.0) * (1 - margin - d))
+            elif i != j or not alone:
+                near.append((margin + d) * (d - margin))
+        exponents = [gamma * (n + p) for n in far for p in near]
+        top = max([0.0, *exponents])
+        values.append(top + math.log(math.exp(-top) + total(math.exp(e - top) for e in exponents)))
+        mask.append(bool(exponents))
+    return values, mask
+
+
+@loss("CTC")
+def ctc(params, y_true, y_pred):
+    """-log of the sum, over all ways to say one class per step, of the product of their probabilities, of those ways
+    that spell the labels once repetitions, and then blanks (0), are taken out.
+    """
+    values = []
+    for labels, logits in zip(y_true, y_pred, strict=True):
+        wanted = [label for label in labels if label]
+        logs = [log_softmax(row) for row in logits]
+        fitting = [
+            math.exp(total(logs[t][c] for t, c in enumerate(way)))
+            for way in itertools.product(range(len(logits[0])), repeat=len(logits))
+            if [c for c, _ in itertools.groupby(way) if c] == wanted
+        ]
+        values.append(-math.log(total(fitting)) if fitting else math.inf)
+    return values, None
 
 
 @loss("BinaryCrossentropy")

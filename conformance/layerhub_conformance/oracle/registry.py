@@ -25,8 +25,9 @@ def oracle(*names):
 
     It is called as ``fn(params, inputs, weights, *, training=False, mask=None, initial_state=None,
     bits=None)`` and returns an `Outcome`; it names those of the keyword arguments that matter to it.
-    ``params`` holds all parameters of the canonical configuration, ``inputs`` and ``weights`` are lists of
-    nested lists, the weights in ``get_weights()`` order with those left out that the layer does not have.
+    ``bits(sizes, part=0)`` draws: nested lists of integers in [0, 2^32), others for another part; None where
+    the layer draws nothing. ``params`` holds all parameters of the canonical configuration, ``inputs`` and ``weights``
+    are lists of nested lists, the weights in ``get_weights()`` order with those left out that the layer does not have.
     """
 
     def enter(fn):

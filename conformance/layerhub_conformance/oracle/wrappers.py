@@ -1,6 +1,7 @@
-"""Bidirectional."""
+"""Bidirectional, TimeDistributed, Wrapper, SpectralNormalization, Flip."""
 
-from .nested import at, build, shape
+from .arithmetic import total
+from .nested import along, at, build, flatten, reshape, shape
 from .registry import ORACLES, Outcome, oracle
 
 MERGE = {
@@ -55,3 +56,65 @@ def halves(both):
         return None, None
     middle = len(both) // 2
     return both[:middle], both[middle:]
+
+
+@oracle("TimeDistributed")
+def time_distributed(params, inputs, weights, *, training=False, **_):
+    """The layer at each step by itself, one step after the other; what a step makes of its weights the next one has."""
+    (x,), layer, weights, moved = inputs, params["layer"], list(weights), {}
+    names = WEIGHTS_THAT_MOVE.get(layer["class_name"], ())
+    steps = []
+    for t in range(len(x[0])):
+        call = ORACLES[layer["class_name"]]
+        outcome = call(layer["config"], [[sample[t] for sample in x]], weights, training=training)
+        steps.append(outcome.outputs[0])
+        for name, value in outcome.weights.items():
+            weights[len(weights) - len(names) + names.index(name)] = value
+            moved[f"inner/{name}"] = value
+    return Outcome([[[step[n] for step in steps] for n in range(len(x))]], weights=moved)
+
+
+WEIGHTS_THAT_MOVE = {"BatchNormalization": ("moving_mean", "moving_variance")}
+"""The last weights of a layer, which a call in training gives new values."""
+
+
+@oracle("Wrapper")
+def wrapper(params, inputs, weights, *, training=False, mask=None, **_):
+    """The wrapped layer itself."""
+    layer = params["layer"]
+    outcome = ORACLES[layer["class_name"]](layer["config"], inputs, weights, training=training, mask=mask)
+    return Outcome(outcome.outputs, weights={f"inner/{name}": value for name, value in outcome.weights.items()})
+
+
+@oracle("SpectralNormalization")
+def spectral_normalization(params, inputs, weights, *, training=False, **_):
+    """The wrapped layer; in training its kernel w is first divided by s = v w u, and stays so.
+
+    w is taken for a matrix with as many columns as its last axis has cells. From the vector u that is kept, v =
+    unit(w u) and u = unit(v w), ``power_iterations`` times. Miyato et al. 2018, arXiv:1802.05957, algorithm 1.
+    """
+    kernel, (u,), *others = weights
+    layer, moved = params["layer"], {}
+    if training:
+        cells = flatten(kernel)
+        rows = [cells[k : k + len(u)] for k in range(0, len(cells), len(u))]
+        for _step in range(params["power_iterations"]):
+            v = unit([total(a * b for a, b in zip(row, u, strict=True)) for row in rows])
+            u = unit([total(v[k] * rows[k][c] for k in range(len(rows))) for c in range(len(u))])
+        sigma = total(v[k] * rows[k][c] * u[c] for k in range(len(rows)) for c in range(len(u)))
+        kernel = reshape([cell / sigma for cell in cells], shape(kernel))
+        moved = {"inner/kernel": kernel, "vector_u": [u]}
+    outcome = ORACLES[layer["class_name"]](layer["config"], inputs, [kernel, *others], training=training)
+    return Outcome(outcome.outputs, weights=moved)
+
+
+def unit(vector):
+    """The vector divided by its length, which is taken for 1e-6 at least."""
+    length = max(total(x * x for x in vector), 1e-12) ** 0.5
+    return [x / length for x in vector]
+
+
+@oracle("Flip")
+def flip(params, inputs, weights, **_):
+    """The input in reverse order along an axis."""
+    return Outcome([along(params["axis"], lambda row: row[::-1], inputs[0])])

@@ -37,12 +37,17 @@ class NumpyBackend(Backend):
         return isinstance(x, (np.ndarray, np.generic))
 
     def variable(
-        self, value: np.ndarray, trainable: bool, device: str | None, memory: tuple[int, ...] | None
+        self,
+        value: np.ndarray,
+        trainable: bool,
+        device: str | None,
+        memory: tuple[int, ...] | None,
+        dtype: str | None = None,
     ) -> np.ndarray:
         """An array of its own, with its axes in memory as ``memory`` says, slowest first."""
         if memory is None:
-            return np.array(value, order="C")
-        place = np.empty([value.shape[axis] for axis in memory], value.dtype).transpose(np.argsort(memory))
+            return np.array(value, dtype, order="C")
+        place = np.empty([value.shape[axis] for axis in memory], dtype or value.dtype).transpose(np.argsort(memory))
         place[...] = value
         return place
 

@@ -34,6 +34,15 @@ def _half(value: Any) -> Any:
     return _cast(value, np.float32, np.float16)
 
 
+def _rounded(layer: Any, arguments: tuple, result: Any) -> Any:
+    """What a kernel gave, in float16; new values of weights in the type that these are kept in."""
+    if not isinstance(result, Result):
+        return _half(result)
+    kept = dict(zip(layer.takes, arguments, strict=True))
+    weights = {name: value.astype(kept[name].dtype, copy=False) for name, value in result.weights.items()}
+    return Result(_half(result.outputs), weights, _half(result.states))
+
+
 def in_single(kernels: KernelSet) -> KernelSet:
     """The same kernels for float16: computed in float32, rounded once at the end."""
     halves = KernelSet()
@@ -46,7 +55,7 @@ def _enter(halves: KernelSet, kernel: Kernel) -> None:
     @halves.register(kernel.name, kind=kernel.kind, when=_for_halves(kernel), priority=kernel.priority)
     @wraps(kernel.function, assigned=("__name__", "__qualname__", "__doc__"))
     def half(layer, *arguments):
-        return _half(kernel.function(layer, *_single(arguments)))
+        return _rounded(layer, arguments, kernel.function(layer, *_single(arguments)))
 
     if kernel.backward is None:
         return
@@ -55,7 +64,7 @@ def _enter(halves: KernelSet, kernel: Kernel) -> None:
     @wraps(kernel.function, assigned=("__name__", "__qualname__", "__doc__"))
     def keeping(layer, *arguments):
         result, saved = kernel.forward(layer, *_single(arguments))
-        return _half(result), saved
+        return _rounded(layer, arguments, result), saved
 
     @half.vjp
     def vjp(layer, saved, cotangents):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from layerhub.spec.axes import conv_length, same_padding
+from layerhub.spec.axes import conv_length, padding_cells
 from layerhub_numpy.tiles import scratch
 
 
@@ -33,25 +34,26 @@ class Axis(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _axis(size: int, cells: int, stride: int, padding: str, dilation: int) -> Axis:
-    before = same_padding(size, cells, stride, dilation)[0] if padding == "same" else 0
-    return Axis(-before, conv_length(size, cells, stride, padding, dilation), stride, dilation)
+def _axes(space, window, strides, padding, dilation) -> tuple[Axis, ...]:
+    return tuple(
+        Axis(-padding_cells(size, k, s, padding, d)[0], conv_length(size, k, s, padding, d), s, d)
+        for size, k, s, d in zip(space, window, strides, dilation, strict=True)
+    )
 
 
-def axes_of(layer: Any, x: np.ndarray) -> tuple[Axis, Axis]:
-    """The rows and columns of a layer's windows over images."""
-    (kh, kw), (sh, sw), (dh, dw) = layer.window, layer.strides, layer.dilation
-    return _axis(x.shape[1], kh, sh, layer.padding, dh), _axis(x.shape[2], kw, sw, layer.padding, dw)
+def axes_of(layer: Any, x: np.ndarray) -> tuple[Axis, ...]:
+    """The axes of the space in which a layer's windows slide over images."""
+    return _axes(x.shape[1:-1], layer.window, layer.strides, layer.padding, layer.dilation)
 
 
 def channels_last(layer: Any, x: np.ndarray) -> np.ndarray:
     """A view with the channels last."""
-    return x if layer.data_format == "channels_last" else x.transpose(0, 2, 3, 1)
+    return x if layer.data_format == "channels_last" else x.transpose(0, *range(2, x.ndim), 1)
 
 
 def declared(layer: Any, y: np.ndarray) -> np.ndarray:
     """An output as the layer's data format has it: a view, so that the next layer has its channels last for nothing."""
-    return y if layer.data_format == "channels_last" else y.transpose(0, 3, 1, 2)
+    return y if layer.data_format == "channels_last" else y.transpose(0, y.ndim - 1, *range(1, y.ndim - 1))
 
 
 def reach(axis: Axis, cells: int, size: int) -> Iterator[tuple[slice, slice]]:
@@ -65,28 +67,70 @@ def reach(axis: Axis, cells: int, size: int) -> Iterator[tuple[slice, slice]]:
         yield slice(first, first + count), slice(begin, end, axis.stride)
 
 
-def windows(x: np.ndarray, rows: Axis, columns: Axis, window: tuple[int, int]) -> np.ndarray:
-    """What the windows see: (n, rows, columns, *window, c). A view of x, or of a padded copy in scratch memory."""
-    (_, height, width, c), (kh, kw) = x.shape, window
-    tall, wide = rows.span(kh), columns.span(kw)
-    top, left = rows.start, columns.start
-    if not x.flags.c_contiguous or top < 0 or left < 0 or top + tall > height or left + wide > width:
-        x, top, left = patch(x, top, tall, left, wide), 0, 0
-    sn, sh, sw, sc = x.strides
-    return np.ndarray(
-        (len(x), rows.places, columns.places, kh, kw, c), x.dtype, x, top * sh + left * sw,
-        (sn, sh * rows.stride, sw * columns.stride, sh * rows.dilation, sw * columns.dilation, sc),
+class Patch(NamedTuple):
+    """A part of an image to be copied, with zeros for what lies outside: its shape, where these are, and the rest."""
+
+    shape: tuple[int, ...]
+    outside: tuple[tuple[slice, ...], ...]
+    held: tuple[slice, ...]
+    seen: tuple[slice, ...]
+
+    def of(self, x: np.ndarray) -> np.ndarray:
+        """The copy, in scratch memory."""
+        block = scratch("patch", self.shape, x.dtype)
+        for index in self.outside:
+            block[index] = 0
+        block[self.held] = x[self.seen]
+        return block
+
+
+def _patch(shape: tuple[int, ...], starts: Sequence[int], spans: Sequence[int]) -> Patch:
+    n, *space, c = shape
+    outside, held, seen = [], [slice(None)], [slice(None)]
+    for start, span, size in zip(starts, spans, space, strict=True):
+        # Where the image begins and ends within the patch.
+        first, last = (min(max(edge - start, 0), span) for edge in (0, size))
+        outside += [(*held, beyond) for beyond in (slice(0, first), slice(last, span)) if beyond.start < beyond.stop]
+        held.append(slice(first, last))
+        seen.append(slice(start + first, start + last))
+    return Patch((n, *spans, c), tuple(outside), tuple(held), tuple(seen))
+
+
+class View(NamedTuple):
+    """How windows see an image: as an array of this shape, offset and strides, over the image itself or a patch."""
+
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...]
+    patch: Patch | None
+
+
+@lru_cache(maxsize=8192)
+def _view(
+    shape: tuple[int, ...], contiguous: bool, itemsize: int, axes: tuple[Axis, ...], window: tuple[int, ...]
+) -> View:
+    # Asked for with each tile, so what can be known beforehand is kept.
+    starts = [axis.start for axis in axes]
+    spans = [axis.span(cells) for axis, cells in zip(axes, window, strict=True)]
+    inside = all(0 <= start <= size - span for start, span, size in zip(starts, spans, shape[1:-1], strict=True))
+    patch = None if contiguous and inside else _patch(shape, starts, spans)
+    if patch is not None:
+        shape, starts = patch.shape, [0] * len(axes)
+    across, *along, between = (itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return View(
+        (shape[0], *(axis.places for axis in axes), *window, shape[-1]),
+        sum(start * step for start, step in zip(starts, along, strict=True)),
+        (
+            across, *(step * axis.stride for step, axis in zip(along, axes, strict=True)),
+            *(step * axis.dilation for step, axis in zip(along, axes, strict=True)), between,
+        ),
+        patch,
     )  # fmt: skip
 
 
-def patch(x: np.ndarray, top: int, tall: int, left: int, wide: int) -> np.ndarray:
-    """A copy of x[:, top : top + tall, left : left + wide], with zeros for what lies outside x."""
-    n, height, width, c = x.shape
-    block = scratch("patch", (n, tall, wide, c), x.dtype)
-    # Where the image begins and ends within the block.
-    y0, y1 = (min(max(edge - top, 0), tall) for edge in (0, height))
-    x0, x1 = (min(max(edge - left, 0), wide) for edge in (0, width))
-    block[:, :y0] = block[:, y1:] = 0
-    block[:, y0:y1, :x0] = block[:, y0:y1, x1:] = 0
-    block[:, y0:y1, x0:x1] = x[:, top + y0 : top + y1, left + x0 : left + x1]
-    return block
+def windows(x: np.ndarray, axes: tuple[Axis, ...], window: tuple[int, ...]) -> np.ndarray:
+    """What the windows see: (n, *places, *window, c). A view of x, or of a padded copy in scratch memory."""
+    view = _view(x.shape, x.flags.c_contiguous, x.itemsize, axes, window)
+    if view.patch is not None:
+        x = view.patch.of(x)
+    return np.ndarray(view.shape, x.dtype, x, view.offset, view.strides)

@@ -10,7 +10,7 @@ from layerhub.hookspecs import BackendEntry, hookimpl
 
 LAYERHUB_API = 1
 
-FAMILIES = "activations convolution core losses normalization pooling recurrent".split()
+FAMILIES = "activations advanced attention convolution core losses normalization pooling recurrent reshaping".split()
 
 
 def load() -> Any:

@@ -22,6 +22,7 @@ class TensorflowBackend(Backend):
     name = "tensorflow"
     namespace = namespace
     extras = {name: getattr(namespace, name) for name in namespace.EXTRAS}
+    dtypes = ("float32", "float64", "bfloat16", "float16")
 
     # Arrays
 
@@ -78,17 +79,22 @@ class TensorflowBackend(Backend):
     # Variables
 
     def variable(
-        self, value: np.ndarray, trainable: bool, device: str | None, memory: tuple[int, ...] | None
+        self,
+        value: np.ndarray,
+        trainable: bool,
+        device: str | None,
+        memory: tuple[int, ...] | None,
+        dtype: str | None = None,
     ) -> tf.Variable:
         # Out of whatever function is being traced: the variable outlives it.
         with tf.init_scope(), self.on(device):
-            return tf.Variable(self.asarray(value), trainable=trainable)
+            return tf.Variable(self.asarray(value, dtype), trainable=trainable)
 
     def read(self, variable: tf.Variable) -> tf.Tensor:
         return variable.value()
 
     def assign(self, variable: tf.Variable, value: Any) -> None:
-        variable.assign(value)
+        variable.assign(value if value.dtype == variable.dtype else tf.cast(value, variable.dtype))
 
     # Differentiation
 

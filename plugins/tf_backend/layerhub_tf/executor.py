@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import tensorflow as tf
 
 from layerhub.execution import Batch, Executor
 from layerhub.graph import unwrapped
-from layerhub.kernels import Call
-from layerhub.spec.masks import widened
+from layerhub.movement import Movement, Mover, Part, finite
+from layerhub.spec.optimizers import Phase
 from layerhub_tf import namespace as xp
 
 SMALL = 2**14
@@ -26,8 +27,9 @@ LARGE = 2**16
 
 @dataclass
 class Group:
-    """Weights that the optimizer moves as one array. members: their places among the trainable ones."""
+    """Weights that one rule moves as one array. members: their places among the trainable ones."""
 
+    part: Part
     dtype: str
     members: list[int]
     shapes: list[tuple[int, ...]]
@@ -42,9 +44,12 @@ class Group:
     def sizes(self) -> list[int]:
         return [math.prod(shape) for shape in self.shapes]
 
-    def joined(self, arrays: Sequence[Any], lib: Any = tf) -> Any:
+    def joined(self, arrays: Any, lib: Any = tf) -> Any:
         """The members' arrays, out of all, as one."""
-        mine = [arrays[i] for i in self.members]
+        return self.together([arrays[i] for i in self.members], lib)
+
+    def together(self, mine: Sequence[Any], lib: Any = tf) -> Any:
+        """The members' arrays as one."""
         return mine[0] if self.alone else lib.concat([lib.reshape(a, (-1,)) for a in mine], axis=0)
 
     def parted(self, array: tf.Tensor) -> Iterator[tuple[int, tf.Tensor]]:
@@ -64,6 +69,8 @@ class TensorflowExecutor(Executor):
     """
 
     groups: list[Group] | None = None
+    _grouped_for: Movement | None = None
+    _finite: tf.Tensor | None = None
 
     def bind(self) -> None:
         super().bind()
@@ -81,19 +88,12 @@ class TensorflowExecutor(Executor):
 
     # The optimizer's part
 
-    def prepare(self) -> None:
-        self.fresh()
-        trainable = [i for i, v in enumerate(self.program.variables) if v.trainable]
-        if self.groups is None or trainable != self.trainable:
-            self.trainable, self.groups = trainable, None
-            names = self.program.optimizer.slots if self.program.optimizer is not None else ()
-            self.load_slots([tuple(np.zeros(v.shape) for _ in names) for v in self._trained()])
-
     def load_slots(self, values: Sequence[Sequence[np.ndarray]]) -> None:
-        fresh = self.groups is None
-        self.groups = self.groups or self._grouped()
-        for group in self.groups:
-            rows = [group.joined(column, np) for column in zip(*values, strict=True)]
+        fresh = self._grouped_for is not self.movement
+        if fresh:
+            self.groups, self._grouped_for = self._grouped(), self.movement
+        for group in self.groups or ():
+            rows = [group.together(column, np) for column in zip(*(values[i] for i in group.members), strict=True)]
             if fresh:
                 group.slots = tuple(self._variable(row, group.dtype) for row in rows)
             else:
@@ -107,12 +107,13 @@ class TensorflowExecutor(Executor):
             return tf.Variable(self.array(value, dtype), trainable=False)
 
     def _grouped(self) -> list[Group]:
+        assert self.movement is not None
         groups: list[Group] = []
-        small: dict[str, Group] = {}
-        for place, variable in enumerate(self._trained()):
-            group = Group(variable.dtype, [], [])
-            if math.prod(variable.shape) < SMALL:
-                group = small.setdefault(variable.dtype, group)
+        small: dict[tuple[int, str], Group] = {}
+        for place, (variable, part) in enumerate(zip(self._trained(), self.movement.part_of, strict=True)):
+            group = Group(part, variable.dtype, [], [])
+            if part.rule.elementwise and math.prod(variable.shape) < SMALL:
+                group = small.setdefault((part.number, variable.dtype), group)
             if not group.members:
                 groups.append(group)
             group.members.append(place)
@@ -127,38 +128,58 @@ class TensorflowExecutor(Executor):
                     found[place].append(self.backend.to_numpy(part))
         return [tuple(found[place]) for place in range(len(self.trainable))]
 
-    def _move(self, coefficients: tf.Tensor, gradients: list[tf.Tensor]) -> None:
-        """A step of the optimizer, constraints included, on the variables themselves."""
-        gradients = self.program.optimizer.clip(self.xp, gradients)
-        weights = [self.backend.read(self.handles[i]) for i in self.trainable]
-        for dtype in dict.fromkeys(group.dtype for group in self.groups):
-            groups = [group for group in self.groups if group.dtype == dtype]
-            numbers = tf.unstack(tf.cast(coefficients, self.backend.dtype(dtype)))
-            pulls = [group.joined(gradients) for group in groups]
-            joined = [group.joined(weights) for group in groups if not group.alone]
-            update = partial(self._moved, groups)
-            if self._worth_compiling(groups):
-                update = tf.function(update, jit_compile=True, autograph=False)
-            several = (group for group in groups if not group.alone)
-            for group, array in zip(several, update(numbers, pulls, joined), strict=True):
-                for place, weight in group.parted(array):
-                    self._assign(place, weight)
+    def scaled(self, loss: tf.Tensor, scale: tf.Tensor | None) -> tf.Tensor:
+        return loss if scale is None else loss * tf.cast(scale, loss.dtype)
 
-    def _moved(self, groups: list[Group], numbers: Any, gradients: list[Any], joined: list[Any]) -> list[Any]:
+    def _move(self, numbers: list[list[tf.Tensor]], phases: Sequence[Phase], gradients: list[tf.Tensor]) -> None:
+        """A step of the optimizer, constraints included, on the variables themselves."""
+        for mover, phase in zip(self.movement.movers, phases, strict=True):
+            groups = [group for group in self.groups if group.part in mover.parts]
+            pulls = [gradients[i] for i in mover.places]
+            if mover.accumulates:
+                pulls = self._gathered(mover, groups, pulls, phase.updates)
+            if not phase.updates:
+                continue
+            clipped = dict(zip(mover.places, mover.optimizer.clip(self.xp, pulls), strict=True))
+            for part, dtype in dict.fromkeys((group.part, group.dtype) for group in groups):
+                alike = [group for group in groups if group.part is part and group.dtype == dtype]
+                self._move_part(part, alike, numbers[part.number], phase.overwrites, clipped)
+
+    def _gathered(self, mover: Mover, groups: list[Group], gradients: list[Any], updates: bool) -> list[tf.Tensor]:
+        """The mean gradients of the batches so far; their sums stay in the groups' last slots."""
+        before = {i: part for group in groups for i, part in group.parted(group.slots[-1].value())}
+        gradients, sums = mover.gathered(self.xp, gradients, [before[i] for i in mover.places], updates)
+        after = dict(zip(mover.places, sums, strict=True))
+        for group in groups:
+            group.slots[-1].assign(group.joined(after))
+        return gradients
+
+    def _move_part(
+        self, part: Part, groups: list[Group], numbers: list[Any], overwrites: bool, gradients: dict[int, Any]
+    ) -> None:
+        weights = [self.backend.read(self.handles[i]) for i in self.trainable]
+        numbers = [tf.cast(number, self.backend.dtype(groups[0].dtype)) for number in numbers]
+        pulls = [group.joined(gradients) for group in groups]
+        joined = [group.joined(weights) for group in groups if not group.alone]
+        update = partial(self._moved, part, groups, overwrites)
+        if self._worth_compiling(part, groups):
+            update = tf.function(update, jit_compile=True, autograph=False)
+        several = (group for group in groups if not group.alone)
+        for group, array in zip(several, update(numbers, pulls, joined), strict=True):
+            for place, weight in group.parted(array):
+                self._assign(place, weight)
+
+    def _moved(
+        self, part: Part, groups: list[Group], overwrites: bool, numbers: Any, gradients: list[Any], joined: list[Any]
+    ) -> list[Any]:
         """Moves slots, and the weights that are alone; returns the others, joined as they were given."""
-        optimizer, left = self.program.optimizer, iter(joined)
+        left = iter(joined)
         weights = [self.handles[self.trainable[g.members[0]]].value() if g.alone else next(left) for g in groups]
-        slots = [tuple(slot.value() for slot in group.slots) for group in groups]
-        kernel = self.program.registry.kernel(self.backend.name, optimizer, Call())
-        if kernel is not None:
-            weights, slots = kernel.function(optimizer, numbers, weights, gradients, slots)
-        else:
-            moved = [
-                optimizer.update(self.xp, numbers, w, g, *s) for w, g, s in zip(weights, gradients, slots, strict=True)
-            ]
-            weights, slots = [m[0] for m in moved], [m[1:] for m in moved]
+        last = -1 if part.optimizer.gradient_accumulation_steps else None
+        slots = [tuple(slot.value() for slot in group.slots[:last]) for group in groups]
+        weights, slots = part.moved(self.xp, numbers, overwrites, weights, gradients, slots)
         for group, weight, rows in zip(groups, weights, slots, strict=True):
-            for slot, row in zip(group.slots, rows, strict=True):
+            for slot, row in zip(group.slots, rows, strict=False):
                 slot.assign(row)
             if group.alone:
                 self._assign(group.members[0], weight)
@@ -170,34 +191,49 @@ class TensorflowExecutor(Executor):
         value = weight if constraint is None else constraint.define(self.xp, weight)
         self.backend.assign(self.handles[self.trainable[place]], value)
 
-    def _worth_compiling(self, groups: list[Group]) -> bool:
+    def _worth_compiling(self, part: Part, groups: list[Group]) -> bool:
         """Whether XLA, which makes one pass of all that is done to an element, saves more than compiling costs."""
-        optimizer = self.program.optimizer
-        kernel = self.program.registry.kernel(self.backend.name, optimizer, Call())
         large = sum(sum(group.sizes) for group in groups) >= LARGE
-        return kernel is None and large and self.device == "cpu" and _compiles(optimizer, groups[0].dtype)
+        mine = part.kernel is None and part.rule.elementwise
+        return mine and large and self.device == "cpu" and _compiles(part.rule, groups[0].dtype)
 
     # What is traced
 
-    def _train(self, batch: Batch, step: tf.Tensor, coefficients: tf.Tensor, state: Any) -> Any:
-        loss, (outputs, updates, masks, parts), gradients = self.gradients(batch, step)
-        self._move(coefficients, gradients)
-        self._update(updates)
-        return self.measured(state, loss, parts, outputs, masks, batch)
+    def _train(
+        self, phases: Sequence[Phase], lengths: Sequence[int], batch: Batch, step: tf.Tensor, numbers: tf.Tensor,
+        state: Any,
+    ) -> Any:  # fmt: skip
+        """lengths: how many numbers there are for each part, after the scale of the loss.
+
+        Gives the state after the batch, and whether the gradients were finite, where that is asked for.
+        """
+        scale, *rest = tf.unstack(numbers)
+        left = iter(rest)
+        parts = [[next(left) for _ in range(length)] for length in lengths]
+        optimizer = self.program.optimizer
+        scale = None if self.scaling is None else scale
+        loss, (outputs, updates, masks, pieces), gradients = self.gradients(batch, step, scale)
+        good = finite(self.xp, gradients) if optimizer.watches else None
+        self.store(True, updates)
+        if scale is not None:
+            gradients = [g / tf.cast(scale, g.dtype) for g in gradients]
+        if good is None:
+            self._move(parts, phases, gradients)
+        else:
+            tf.cond(good, lambda: _done(self._move(parts, phases, gradients)), lambda: _done(None))
+        return self.measured(state, loss, pieces, outputs, masks, batch), good
 
     def _test(self, batch: Batch, state: Any) -> Any:
         weights = self.weights()
-        outputs, _, masks, penalties = self.forward(False)(weights, batch.inputs, (), 0)
+        outputs, updates, masks, penalties = self.forward(False)(weights, batch.inputs, (), 0)
+        self.store(False, updates)
         loss, parts = self.total_loss(outputs, masks, penalties, weights, batch, recording=False)
         return self.measured(state, loss, parts, outputs, masks, batch)
 
     def _predict(self, batch: Batch) -> Any:
-        return self.forward(False)(self.weights(), batch.inputs, (), 0)[0]
-
-    def _update(self, values: Sequence[Any]) -> None:
-        """New values for the weights that a call in training computes, such as moving averages."""
-        for index, value in zip(self.program.plan(True).updated, values, strict=True):
-            self.backend.assign(self.handles[index], value)
+        outputs, updates, _, _ = self.forward(False)(self.weights(), batch.inputs, (), 0)
+        self.store(False, updates)
+        return outputs
 
     def measured(
         self, state: tuple[list[Any], list[tuple[Any, ...]]], loss: Any, parts: Sequence[Any], outputs: Sequence[Any],
@@ -206,31 +242,22 @@ class TensorflowExecutor(Executor):
         # The core's adds a size to a float, which tf does not do for a size that is a tensor.
         *sums, count = state[0]
         size = tf.cast(xp.size(outputs[0], 0), loss.dtype)
-        losses = [old + value * size for old, value in zip(sums, [loss, *parts], strict=False)]
-        metrics = []
-        for term, old in zip(self.program.metrics, state[1], strict=True):
-            target, prediction = batch.targets[term.output], outputs[term.output]
-            weights = masks[term.output]
-            if weights is not None:
-                weights = tf.cast(weights, prediction.dtype)
-            given = batch.weights[term.output] if term.weighted and len(batch.weights) > term.output else None
-            if given is not None:
-                weights = given if weights is None else weights * widened(xp, given, weights.ndim)
-            metrics.append(term.metric.define(self.xp, old, target, prediction, weights))
-        return [*losses, count + size], metrics
+        values = [tf.cast(value, loss.dtype) for value in (loss, *parts)]
+        losses = [old + value * size for old, value in zip(sums, values, strict=False)]
+        return [*losses, count + size], self.measured_metrics(state[1], outputs, masks, batch)
 
     # Calls
 
-    def _call(self, function: Callable[..., Any], batch: Batch, *extra: Any) -> Any:
-        """A method's traced form, called."""
+    def _call(self, function: Callable[..., Any], batch: Batch, *extra: Any, variant: tuple[Any, ...] = ()) -> Any:
+        """A method's traced form, called. variant: arguments that come first, with a trace for each of their values."""
         arrays = (*batch.inputs, *batch.targets, *batch.weights)
-        key = (function.__name__, *(None if x is None else x.shape for x in arrays))
+        key = (function.__name__, variant, *(None if x is None else x.shape for x in arrays))
         traced = self._traced.get(key)
         if traced is None:
             specs = self._specs(batch)
-            general = (function.__name__, *specs)
+            general = (function.__name__, variant, *specs)
             if general not in self._traced:
-                self._traced[general] = self._trace(function, batch, specs, extra)
+                self._traced[general] = self._trace(partial(function, *variant), batch, specs, extra)
             traced = self._traced[key] = self._traced[general]
         return traced(*(x for x in arrays if x is not None), *tf.nest.flatten(extra))
 
@@ -269,10 +296,23 @@ class TensorflowExecutor(Executor):
 
     def train_batch(self, batch: Batch) -> None:
         self.fresh()
+        self.settle()
+        number = self.batch_number
+        parts, scaling = self.movement.numbers(number), self.scaling
+        variant = (self.movement.phases(number), tuple(map(len, parts)))
+        flat = [1.0 if scaling is None else scaling.scale, *chain.from_iterable(parts)]
         with self.backend.on(self.device):
-            numbers = tf.constant(self.step, tf.int64), tf.constant(self.coefficients(), tf.float64)
-        self._gather(self._call(self._train, batch, *numbers, self._state))
+            numbers = tf.constant(self.step, tf.int64), tf.constant(flat, tf.float64)
+        state, good = self._call(self._train, batch, *numbers, self._state, variant=variant)
+        self._gather(state)
+        self._finite = good
         self.step += 1
+
+    def settle(self) -> None:
+        # Asked for as late as can be, for whoever asks has to wait.
+        if self._finite is not None:
+            self.scaling.follow(self.program.optimizer, bool(self._finite))
+            self._finite = None
 
     def test_batch(self, batch: Batch) -> None:
         self.fresh()
@@ -308,19 +348,23 @@ class TensorflowExecutor(Executor):
         arrays = tuple(self.array(x, v.dtype) for x, v in zip(inputs, declared, strict=True))
         step = self.calls.assign_add(1) - 1 if training else 0
         outputs, updates, _, _ = self.forward(training)(self.weights(), arrays, (), step)
-        if training:
-            self._update(updates)
+        self.store(training, updates)
         return unwrapped(outputs)
 
 
-def _compiles(optimizer: Any, dtype: str) -> bool:
+def _done(nothing: None) -> tf.Tensor:
+    """A value for a branch that is taken for what it does."""
+    return tf.constant(True)
+
+
+def _compiles(rule: Any, dtype: str) -> bool:
     """Whether XLA is there, and takes this optimizer."""
-    update = tf.function(partial(optimizer.update, xp), jit_compile=True, autograph=False)
+    update = tf.function(partial(rule.update, xp), jit_compile=True, autograph=False)
     with tf.init_scope(), tf.device("cpu"):
-        numbers = [tf.constant(number, dtype) for number in optimizer.coefficients(1)]
+        numbers = [tf.constant(number, dtype) for number in rule.coefficients(1)]
         one = tf.ones((1,), dtype)
         try:
-            update(numbers, one, one, *(one for _ in optimizer.slots))
+            update(numbers, one, one, *rule.start(xp, one))
         except (tf.errors.OpError, TypeError, ValueError):
             return False
     return True

@@ -15,6 +15,11 @@ from layerhub.hookspecs import BackendEntry, hookimpl
 
 LAYERHUB_API = 1
 
+FAMILIES = """
+    activations advanced attention convolution core
+    losses normalization optimizers pooling recurrent reshaping
+""".split()
+
 
 def _load() -> Any:
     from layerhub_torch.backend import TorchBackend
@@ -31,5 +36,4 @@ def layerhub_backend():
 def layerhub_kernels(backend):
     if backend != "torch":
         return None
-    families = "activations convolution core losses normalization optimizers pooling recurrent".split()
-    return [import_module(f"layerhub_torch.kernels.{family}").kernels for family in families]
+    return [import_module(f"layerhub_torch.kernels.{family}").kernels for family in FAMILIES]

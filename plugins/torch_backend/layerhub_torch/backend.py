@@ -74,10 +74,15 @@ class TorchBackend(Backend):
     # Variables
 
     def variable(
-        self, value: np.ndarray, trainable: bool, device: str | None, memory: tuple[int, ...] | None
+        self,
+        value: np.ndarray,
+        trainable: bool,
+        device: str | None,
+        memory: tuple[int, ...] | None,
+        dtype: str | None = None,
     ) -> torch.Tensor:
         """A Parameter, or for what is never trained a plain tensor, as a module's buffers are."""
-        held = self.asarray(value, device=device)
+        held = self.asarray(value, dtype, device)
         if memory is not None:
             held = held.permute(memory).contiguous().permute(np.argsort(memory).tolist())
         return torch.nn.Parameter(held) if trainable else held

@@ -23,8 +23,6 @@ class TorchExecutor(Executor):
         self._lying: list[torch.Tensor] = []
         for variable, handle in zip(self.program.variables, self.handles, strict=True):
             handle.requires_grad_(variable.trainable)
-            # The host keeps bfloat16 weights in float32, and brings them so.
-            handle.data = handle.data.to(self.backend.dtype(variable.dtype))
         if slots:
             self.load_slots(slots)
 
@@ -44,16 +42,23 @@ class TorchExecutor(Executor):
     # order of axes, and torch's fused ones take twice the time for what is not contiguous.
 
     def load_slots(self, values: Sequence[Sequence[np.ndarray]]) -> None:
+        assert self.movement is not None
         handles = [self.handles[i] for i in self.trainable]
-        # A constraint knows axes by their numbers: what has one stays as it is declared.
-        free = [self.program.variables[i].spec.constraint is None for i in self.trainable]
+        # A constraint knows axes by their numbers, and so may an optimizer: what has one stays as it is declared.
+        rules = [part.rule for part in self.movement.part_of]
+        free = [c is None and rule.elementwise for c, rule in zip(self._constraints, rules, strict=True)]
         self._orders = [order_of(w) if may else None for may, w in zip(free, handles, strict=True)]
         self._lying = [lying(w, order) for w, order in zip(handles, self._orders, strict=True)]
         with torch.no_grad():
             self.slots = [
-                tuple(torch.empty_like(w, requires_grad=False).copy_(lying(self.array(value), order)) for value in row)
+                tuple(self._slot(w, order, value) for value in row)
                 for w, order, row in zip(self._lying, self._orders, values, strict=True)
             ]
+
+    def _slot(self, w: torch.Tensor, order: Order, value: np.ndarray) -> torch.Tensor:
+        if value.shape != w.shape and order is None:  # such as one number for each row
+            return torch.tensor(value, dtype=w.dtype, device=w.device)
+        return torch.empty_like(w, requires_grad=False).copy_(lying(self.array(value), order))
 
     def host_slots(self) -> list[tuple[np.ndarray, ...]]:
         return [
@@ -62,9 +67,11 @@ class TorchExecutor(Executor):
         ]
 
     @torch.no_grad()
-    def updated(self, coefficients: Any, weights: list, gradients: list, slots: list) -> tuple[list, list]:
+    def updated(
+        self, numbers: Any, phases: Any, weights: Sequence, gradients: Sequence, slots: Sequence
+    ) -> tuple[list, list]:
         gradients = list(map(lying, gradients, self._orders))
-        moved, slots = super().updated(coefficients, list(self._lying), gradients, slots)
+        moved, slots = super().updated(numbers, phases, self._lying, gradients, slots)
         ways = zip(weights, self._lying, moved, self._orders, strict=True)
         return [w if new is old else lying(new, inverse(order)) for w, old, new, order in ways], slots
 

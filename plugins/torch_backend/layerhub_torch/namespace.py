@@ -40,7 +40,6 @@ from torch import (  # noqa: F401
     ones,
     ones_like,
     reshape,
-    sign,
     sin,
     sqrt,
     tanh,
@@ -81,6 +80,11 @@ class _Expm1(torch.autograd.Function):
 
 
 expm1 = _Expm1.apply
+
+
+def sign(x: torch.Tensor) -> torch.Tensor:
+    # torch's own makes 0 of NaN.
+    return torch.where(torch.isnan(x), x, torch.sign(x))
 
 
 def asarray(x: Any, dtype: Any = None, device: Any = None, copy: Any = None) -> torch.Tensor:

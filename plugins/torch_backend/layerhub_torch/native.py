@@ -33,7 +33,7 @@ class NativeModel(torch.nn.Module):
         super().__init__()
         self.step, self.run = step, {training: run(training) for training in (False, True)}
         self.dtypes = [getattr(torch, value.dtype) for value in program.plan(False).inputs]
-        self.updated = program.plan(True).updated
+        self.updated = {training: program.plan(training).updated for training in (False, True)}
         # Where each weight is registered, so that what replaces it there (functional_call, say) is what runs.
         self.places: list[tuple[dict[str, Any], str]] = []
         layers: dict[int, NativeLayer] = {}
@@ -51,11 +51,10 @@ class NativeModel(torch.nn.Module):
         weights = [table[name] for table, name in self.places]
         arrays = [x.to(dtype) for x, dtype in zip(inputs, self.dtypes, strict=True)]
         outputs, updates, _, _ = self.run[self.training](weights, arrays, (), self.step)
-        if self.training:
-            self.step += 1
-            with torch.no_grad():
-                for index, value in zip(self.updated, updates, strict=True):
-                    weights[index].copy_(value)
+        self.step += self.training
+        with torch.no_grad():
+            for index, value in zip(self.updated[self.training], updates, strict=True):
+                weights[index].copy_(value)
         return outputs[0] if len(outputs) == 1 else outputs
 
 

@@ -3,16 +3,33 @@
 from layerhub_numpy.half import in_single
 from layerhub_numpy.kernels import (
     activations,
+    advanced,
+    attention,
     convolution,
     core,
+    local,
     losses,
+    merge,
     normalization,
     optimizers,
     pooling,
     recurrent,
+    reshaping,
 )
 
-_ARRAYS = (activations, convolution, core, normalization, pooling, recurrent)
+_ARRAYS = (
+    activations,
+    advanced,
+    attention,
+    convolution,
+    core,
+    local,
+    merge,
+    normalization,
+    pooling,
+    recurrent,
+    reshaping,
+)
 
 KERNELS = [
     # Of equal kernels the first one serves, so those for float16 alone come first.

@@ -179,6 +179,107 @@ def _selu_slope(activation, out, x, dy):
 elementwise("selu", 8, _selu, _selu_slope)
 
 
+def _celu(activation, out, x):
+    positive = scratch_like(x, "positive")
+    positive_part(x, positive)
+    np.minimum(x, 0, out=out)
+    out /= activation.alpha
+    np.expm1(out, out=out)
+    out *= activation.alpha
+    out += positive
+
+
+def _celu_slope(activation, out, x, dy):
+    # exp(0) is 1, which is the slope above.
+    np.minimum(x, 0, out=out)
+    out /= activation.alpha
+    np.exp(out, out=out)
+    out *= dy
+
+
+elementwise("celu", 8, _celu, _celu_slope)
+
+
+def _hard_tanh_slope(activation, out, y, dy):
+    np.abs(y, out=out)
+    np.multiply(dy, out < 1, out=out)
+
+
+elementwise("hard_tanh", 2, lambda activation, out, x: np.clip(x, -1, 1, out=out), _hard_tanh_slope, of="y")
+
+
+def _hard_sigmoid(activation, out, x):
+    np.divide(x, 6, out=out)
+    out += 0.5
+    np.clip(out, 0, 1, out=out)
+
+
+def _hard_sigmoid_slope(activation, out, y, dy):
+    np.multiply(dy, (y > 0) & (y < 1), out=out)
+    out /= 6
+
+
+elementwise("hard_sigmoid", 4, _hard_sigmoid, _hard_sigmoid_slope, of="y")
+
+
+def _hard_silu(activation, out, x):
+    _hard_sigmoid(activation, out, x)
+    out *= x
+
+
+def _hard_silu_slope(activation, out, x, dy):
+    # s(x) + x s'(x)
+    bend = scratch_like(x, "bend")
+    _hard_sigmoid(activation, out, x)
+    np.multiply(x, (out > 0) & (out < 1), out=bend)
+    bend /= 6
+    out += bend
+    out *= dy
+
+
+elementwise("hard_silu", 5, _hard_silu, _hard_silu_slope)
+
+
+# Shrinking
+
+
+def beyond(x: np.ndarray, limit: float) -> np.ndarray:
+    """Where |x| is not at most the limit: true for NaN, too."""
+    return ~(np.abs(x, out=scratch_like(x, "away")) <= limit)
+
+
+def _hard_shrink(activation, out, x):
+    np.multiply(x, beyond(x, activation.threshold), out=out)
+
+
+def _soft_shrink(activation, out, x):
+    # clip leaves NaN alone, so that it comes out here as well.
+    np.clip(x, -activation.threshold, activation.threshold, out=out)
+    np.subtract(x, out, out=out)
+
+
+def _shrink_slope(activation, out, x, dy):
+    np.multiply(dy, beyond(x, activation.threshold), out=out)
+
+
+elementwise("hard_shrink", 3, _hard_shrink, _shrink_slope)
+elementwise("soft_shrink", 2, _soft_shrink, _shrink_slope)
+
+
+def _tanh_shrink(activation, out, x):
+    np.tanh(x, out=out)
+    np.subtract(x, out, out=out)
+
+
+def _tanh_shrink_slope(activation, out, x, dy):
+    np.tanh(x, out=out)
+    out *= out
+    out *= dy
+
+
+elementwise("tanh_shrink", 5, _tanh_shrink, _tanh_shrink_slope)
+
+
 # Sigmoids. An exponential that overflows stands below a fraction bar, where it gives the 0 that it should.
 
 
@@ -255,6 +356,23 @@ def _softplus_slope(activation, out, x, dy):
 
 
 elementwise("softplus", 10, _softplus, _softplus_slope)
+
+
+def _log_sigmoid(activation, out, x):
+    np.abs(x, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    np.log1p(out, out=out)
+    np.subtract(np.minimum(x, 0, out=scratch_like(x, "below")), out, out=out)
+
+
+def _log_sigmoid_slope(activation, out, x, dy):
+    np.negative(x, out=out)
+    sigmoid(out, out)
+    out *= dy
+
+
+elementwise("log_sigmoid", 10, _log_sigmoid, _log_sigmoid_slope)
 
 
 # gelu
@@ -385,3 +503,32 @@ def log_softmax_vjp(activation, saved, cotangents):
         np.subtract(dy, out, out=out)
 
     return (along(slope, activation.axis, 10, saved[1], cotangents[0]),)
+
+
+def sparsemax_rows(out: np.ndarray, x: np.ndarray) -> None:
+    """The rows' projections onto the simplex: the support is the longest run of the sorted row that stays positive."""
+    np.subtract(x, x.max(axis=1, keepdims=True), out=out)
+    # Infinitely small elements are outside, and must not reach the sums.
+    falling = -np.sort(-np.maximum(out, -2), axis=1)
+    totals = np.cumsum(falling, axis=1)
+    totals -= 1
+    falling *= np.arange(1, x.shape[1] + 1, dtype=x.dtype)
+    size = np.maximum((falling > totals).sum(axis=1, keepdims=True), 1)
+    out -= np.take_along_axis(totals, size - 1, axis=1) / size.astype(x.dtype)
+    np.maximum(out, 0, out=out)
+
+
+@kernels.register("sparsemax", kind="activation")
+def sparsemax(activation, x):
+    return along(sparsemax_rows, activation.axis, 40, x)
+
+
+@sparsemax.vjp
+def sparsemax_vjp(activation, saved, cotangents):
+    def slope(out, y, dy):
+        inside = y > 0
+        np.multiply(dy, inside, out=out)
+        out -= row_sums(out)[:, None] / inside.sum(axis=1, keepdims=True).astype(out.dtype)
+        out *= inside
+
+    return (along(slope, activation.axis, 6, saved[1], cotangents[0]),)

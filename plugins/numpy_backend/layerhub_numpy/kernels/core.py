@@ -79,8 +79,8 @@ def dropped(layer, x: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return y
 
 
-@kernels.register("Embedding")
-def embedding(layer, x, embeddings):
+@kernels.register("Embedding", when=lambda layer, call: not (call.training and layer.dropout))
+def embedding(layer, x, embeddings, training, rng):
     if x.size:
         # numpy would count negative ids from the end.
         layer.check_input(x)
@@ -89,5 +89,5 @@ def embedding(layer, x, embeddings):
 
 @embedding.vjp
 def embedding_vjp(layer, saved, cotangents):
-    (x, embeddings), _ = saved
-    return None, scatter_add(len(embeddings), x, cotangents[0])
+    (x, embeddings, *_), _ = saved
+    return None, scatter_add(len(embeddings), x, cotangents[0]), None, None

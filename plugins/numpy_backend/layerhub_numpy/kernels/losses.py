@@ -141,3 +141,68 @@ def categorical_crossentropy_vjp(loss, saved, cotangents):
         dx = row_sums(dp * p)[:, None] - dp
         dx *= dy / known
     return None, back(dx, y_pred, loss.axis)
+
+
+# Sequences of labels
+
+
+def _states(y_true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(blank, label, blank, …, label, blank; which states, from the third on, may follow the one before the last)"""
+    states = np.zeros((len(y_true), 2 * y_true.shape[1] + 1), y_true.dtype)
+    states[:, 1::2] = y_true
+    return states, (states[:, 2:] != states[:, :-2]) & (states[:, 2:] != 0)
+
+
+def _onwards(paths: np.ndarray, skips: np.ndarray) -> np.ndarray:
+    """The logarithms of the sums of paths that stay, go on by one state, or by two."""
+    after = paths.copy()
+    after[:, 1:] = np.logaddexp(after[:, 1:], paths[:, :-1])
+    after[:, 2:] = np.where(skips, np.logaddexp(after[:, 2:], paths[:, :-2]), after[:, 2:])
+    return after
+
+
+@kernels.register("CTC", kind="loss")
+def ctc(loss, y_true, y_pred):
+    return _ctc(y_true, y_pred)[0]
+
+
+@ctc.saving
+def ctc_saving(loss, y_true, y_pred):
+    values, *saved = _ctc(y_true, y_pred)
+    return values, (y_true, values, *saved)
+
+
+def _ctc(y_true, y_pred):
+    """(values, the logarithms of all probabilities, and of all beginnings: (step, batch, state))"""
+    logs = log_softmax_rows(rows_of(y_pred, -1)).reshape(y_pred.shape)
+    states, skips = _states(y_true)
+    said = np.take_along_axis(logs, states[:, None], axis=2).transpose(1, 0, 2)
+    beginnings = np.full(said.shape, -np.inf, said.dtype)
+    beginnings[0, :, :2] = said[0, :, :2]
+    for t in range(1, len(said)):
+        np.add(_onwards(beginnings[t - 1], skips), said[t], out=beginnings[t])
+    each, last = np.arange(len(y_true)), 2 * (y_true != 0).sum(axis=1)
+    ends = beginnings[-1, each, last]
+    labelled = np.where(last > 0, beginnings[-1, each, np.maximum(last - 1, 0)], -np.inf)
+    return -np.logaddexp(ends, labelled.astype(ends.dtype)), logs, beginnings
+
+
+@ctc.vjp
+def ctc_vjp(loss, saved, cotangents):
+    # softmax(x) less the expected share of each class in each step, by the forward-backward algorithm.
+    y_true, values, logs, beginnings = saved
+    states, skips = _states(y_true)
+    said = np.take_along_axis(logs, states[:, None], axis=2).transpose(1, 0, 2)
+    each, last = np.arange(len(y_true)), 2 * (y_true != 0).sum(axis=1)
+    ends = np.full(said.shape[1:], -np.inf, said.dtype)
+    ends[each, last] = ends[each, np.maximum(last - 1, 0)] = 0
+    shares = np.empty_like(beginnings)
+    possible = np.isfinite(values)[:, None]
+    for t in reversed(range(len(said))):
+        shares[t] = np.exp(np.where(possible, beginnings[t] + ends, -np.inf) + np.where(possible, values[:, None], 0))
+        # Backwards, states follow each other the other way round.
+        ends = _onwards((ends + said[t])[:, ::-1], skips[:, ::-1])[:, ::-1]
+    one_hot = (states[:, :, None] == np.arange(logs.shape[2])).astype(logs.dtype)
+    dx = np.exp(logs) - np.matmul(shares.transpose(1, 0, 2), one_hot)
+    dx *= (cotangents[0][:, None] * possible)[:, :, None]
+    return None, dx

@@ -1,7 +1,8 @@
-"""Batch normalization, in as few passes over memory as two-pass moments allow."""
+"""Normalizations, in as few passes over memory as two-pass moments allow."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from layerhub.kernels import KernelSet
 from layerhub.spec import Result
 from layerhub_numpy.arrays import axis_back, axis_last
 from layerhub_numpy.memory import empty
-from layerhub_numpy.tiles import CACHED, column_sums, scratch, shares, spans
+from layerhub_numpy.tiles import CACHED, column_sums, row_sums, scratch, shares, spans
 
 kernels = KernelSet()
 
@@ -175,3 +176,228 @@ def batch_normalization_vjp(layer, saved, cotangents):
         of_moments = -scale * dbeta, -0.5 * scale * inverse * dgamma
     dgamma, dbeta = None if gamma is None else dgamma, None if beta is None else dbeta
     return channels.back(dx, x), dgamma, dbeta, *of_moments, None, None
+
+
+# Rows by themselves: layer, RMS and group normalization
+
+
+def standardized(rows: np.ndarray, epsilon: float, centred: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """(x - mean) / deviation row by row, and the inverse deviations. Not centred, the mean is taken for 0."""
+    length = max(rows.shape[1], 1)
+    out, inverse = empty(rows.shape, rows.dtype), np.empty(len(rows), rows.dtype)
+
+    def share(start: int, stop: int) -> None:
+        for begin, end in spans(start, stop, CACHED // length):
+            x, y = rows[begin:end], out[begin:end]
+            if centred:
+                x = np.subtract(x, (row_sums(x) / length)[:, None], out=y)
+            squares = np.multiply(x, x, out=scratch("squares", x.shape, x.dtype))
+            inverse[begin:end] = 1 / np.sqrt(row_sums(squares) / length + epsilon)
+            np.multiply(x, inverse[begin:end, None], out=y)
+
+    shares(share, len(rows), 5 * rows.size)
+    return out, inverse
+
+
+def standardized_vjp(y: np.ndarray, inverse: np.ndarray, dy: np.ndarray, centred: bool = True) -> np.ndarray:
+    """The gradient by the rows: what of dy lies along the mean or along y has no effect."""
+    length = max(y.shape[1], 1)
+    dx = empty(y.shape, y.dtype)
+
+    def share(start: int, stop: int) -> None:
+        for begin, end in spans(start, stop, CACHED // length):
+            g, z, out = dy[begin:end], y[begin:end], dx[begin:end]
+            along = np.multiply(g, z, out=scratch("along", z.shape, z.dtype))
+            np.multiply(z, (row_sums(along) / length)[:, None], out=along)
+            np.subtract(g, along, out=out)
+            if centred:
+                out -= (row_sums(g) / length)[:, None]
+            out *= inverse[begin:end, None]
+
+    shares(share, len(y), 6 * y.size)
+    return dx
+
+
+def scaled(rows: np.ndarray, gamma: np.ndarray | None, beta: np.ndarray | None) -> np.ndarray:
+    """rows * gamma + beta, by column; the rows themselves where there is neither."""
+    if gamma is None and beta is None:
+        return rows
+    out = empty(rows.shape, rows.dtype)
+
+    def share(start: int, stop: int) -> None:
+        for begin, end in spans(start, stop, CACHED // max(rows.shape[1], 1)):
+            x, y = rows[begin:end], out[begin:end]
+            if gamma is not None:
+                x = np.multiply(x, gamma, out=y)
+            if beta is not None:
+                np.add(x, beta, out=y)
+
+    shares(share, len(rows), 2 * rows.size)
+    return out
+
+
+def weight_sums(
+    rows: np.ndarray, gamma: np.ndarray | None, beta: np.ndarray | None, dy: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The gradients by gamma and beta, column by column, of those that there are."""
+
+    def weighted(start, stop, block):
+        return column_sums(np.multiply(dy[start:stop], rows[start:stop], out=block))
+
+    return (
+        None if gamma is None else sum(by_blocks(weighted, rows, 2)),
+        None if beta is None else sum(by_blocks(lambda start, stop, block: column_sums(dy[start:stop]), dy, 1)),
+    )
+
+
+class AlongAxes(NamedTuple):
+    """How an array is seen as a matrix with a row for each place and a column for each index along some axes."""
+
+    order: tuple[int, ...]
+    length: int
+
+    @classmethod
+    def of(cls, layer, x: np.ndarray) -> AlongAxes:
+        axes = layer.axes(x.ndim)
+        others = tuple(i for i in range(x.ndim) if i not in axes)
+        return cls((*others, *axes), math.prod(x.shape[i] for i in axes))
+
+    def rows(self, x: np.ndarray) -> np.ndarray:
+        """The matrix: a view where the axes lie last in memory."""
+        return x.transpose(self.order).reshape(x.size // max(self.length, 1), self.length)
+
+    def back(self, rows: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """The array whose rows these are."""
+        return rows.reshape([like.shape[i] for i in self.order]).transpose(np.argsort(self.order))
+
+
+def flat(weight: np.ndarray | None) -> np.ndarray | None:
+    """A weight as one row."""
+    return None if weight is None else weight.reshape(-1)
+
+
+def along_axes(layer, x, gamma, beta, centred):
+    """(result, what the gradient needs)"""
+    seen = AlongAxes.of(layer, x)
+    z, inverse = standardized(seen.rows(x), layer.epsilon, centred)
+    return seen.back(scaled(z, flat(gamma), flat(beta)), x), (x, seen, z, inverse, gamma, beta)
+
+
+def along_axes_vjp(saved, dy, centred):
+    """The gradients by the input, gamma and beta."""
+    x, seen, z, inverse, gamma, beta = saved
+    dy = seen.rows(dy)
+    dx = seen.back(standardized_vjp(z, inverse, scaled(dy, flat(gamma), None), centred), x)
+    sums = zip(weight_sums(z, gamma, beta, dy), (gamma, beta), strict=True)
+    return dx, *(None if total is None else total.reshape(weight.shape) for total, weight in sums)
+
+
+def is_something(layer, call) -> bool:
+    """Whether there is anything to normalize."""
+    return 0 not in call.shapes[0]
+
+
+def pays(layer, call) -> bool:
+    """Whether the axes are the last ones; to move others there takes longer than the definition without gradients."""
+    ndim = len(call.shapes[0])
+    return is_something(layer, call) and (call.training or max(layer.axes(ndim), default=0) == ndim - 1)
+
+
+@kernels.register("LayerNormalization", when=pays)
+def layer_normalization(layer, x, gamma, beta):
+    return along_axes(layer, x, gamma, beta, True)[0]
+
+
+@layer_normalization.saving
+def layer_normalization_saving(layer, x, gamma, beta):
+    return along_axes(layer, x, gamma, beta, True)
+
+
+@layer_normalization.vjp
+def layer_normalization_vjp(layer, saved, cotangents):
+    return along_axes_vjp(saved, cotangents[0], True)
+
+
+@kernels.register("RMSNormalization", when=pays)
+def rms_normalization(layer, x, scale):
+    return along_axes(layer, x, scale, None, False)[0]
+
+
+@rms_normalization.saving
+def rms_normalization_saving(layer, x, scale):
+    return along_axes(layer, x, scale, None, False)
+
+
+@rms_normalization.vjp
+def rms_normalization_vjp(layer, saved, cotangents):
+    return along_axes_vjp(saved, cotangents[0], False)[:2]
+
+
+class Groups(NamedTuple):
+    """How an array is seen as a matrix with a row for each sample's group."""
+
+    split: tuple[int, ...]
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, layer, x: np.ndarray) -> Groups:
+        at = layer.axis % x.ndim
+        groups, size = layer.group_sizes(x.shape[at])
+        others = [i for i in range(1, x.ndim + 1) if i != at]
+        return cls((*x.shape[:at], groups, size, *x.shape[at + 1 :]), (0, at, *others))
+
+    def rows(self, x: np.ndarray) -> np.ndarray:
+        """The matrix: a view where the channels come first."""
+        parts = x.reshape(self.split).transpose(self.order)
+        return parts.reshape(parts.shape[0] * parts.shape[1], -1)
+
+    def back(self, rows: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """The array whose rows these are."""
+        return rows.reshape([self.split[i] for i in self.order]).transpose(np.argsort(self.order)).reshape(like.shape)
+
+
+def by_channel(layer, z, gamma, beta):
+    """z * gamma + beta, with a value for each channel."""
+    channels, at = Channels.of(layer, z), layer.axis % z.ndim
+    if at == z.ndim - 1:
+        wide = [None if weight is None else channels.wide(weight) for weight in (gamma, beta)]
+        return channels.back(scaled(channels.rows(z), *wide), z)
+    spread = layer.spread(z.ndim)
+    y = z if gamma is None else z * gamma.reshape(spread)
+    return y if beta is None else y + beta.reshape(spread)
+
+
+def by_channel_vjp(layer, z, gamma, beta, dy):
+    """The gradients by z, gamma and beta."""
+    channels, at = Channels.of(layer, z), layer.axis % z.ndim
+    dz = by_channel(layer, dy, gamma, None)
+    if at == z.ndim - 1:
+        sums = weight_sums(channels.rows(z), gamma, beta, channels.rows(dy))
+        return dz, *(None if total is None else channels.total([total]) for total in sums)
+    others = tuple(i for i in range(z.ndim) if i != at)
+    return dz, None if gamma is None else (dy * z).sum(others), None if beta is None else dy.sum(others)
+
+
+def grouped(layer, x, gamma, beta):
+    """(result, what the gradient needs)"""
+    seen = Groups.of(layer, x)
+    rows, inverse = standardized(seen.rows(x), layer.epsilon)
+    z = seen.back(rows, x)
+    return by_channel(layer, z, gamma, beta), (seen, rows, z, inverse, gamma, beta)
+
+
+@kernels.register("GroupNormalization", when=is_something)
+def group_normalization(layer, x, gamma, beta):
+    return grouped(layer, x, gamma, beta)[0]
+
+
+@group_normalization.saving
+def group_normalization_saving(layer, x, gamma, beta):
+    return grouped(layer, x, gamma, beta)
+
+
+@group_normalization.vjp
+def group_normalization_vjp(layer, saved, cotangents):
+    seen, rows, z, inverse, gamma, beta = saved
+    dz, dgamma, dbeta = by_channel_vjp(layer, z, gamma, beta, cotangents[0])
+    return seen.back(standardized_vjp(rows, inverse, seen.rows(dz)), z), dgamma, dbeta

@@ -193,3 +193,121 @@ def adam(optimizer, coefficients, weights, gradients, slots):
 @kernels.register("AdamW", kind="optimizer")
 def adamw(optimizer, coefficients, weights, gradients, slots):
     return moved(_adam, optimizer, coefficients, weights, gradients, slots)
+
+
+def _adagrad(optimizer, coefficients, w, g, total):
+    step = np.multiply(g, g, out=like(w, "step"))
+    total += step
+    root = np.add(total, optimizer.epsilon, out=like(w, "root"))
+    np.multiply(g, coefficients[0], out=step)
+    step /= np.sqrt(root, out=root)
+    w -= step
+
+
+@kernels.register("Adagrad", kind="optimizer")
+def adagrad(optimizer, coefficients, weights, gradients, slots):
+    return moved(_adagrad, optimizer, coefficients, weights, gradients, slots)
+
+
+def _adadelta(optimizer, coefficients, w, g, v, d):
+    step = np.multiply(g, g, out=like(w, "step"))
+    step *= 1 - optimizer.rho
+    v *= optimizer.rho
+    v += step
+    np.add(d, optimizer.epsilon, out=step)
+    np.sqrt(step, out=step)
+    step *= g
+    root = np.add(v, optimizer.epsilon, out=like(w, "root"))
+    step /= np.sqrt(root, out=root)
+    square = np.multiply(step, step, out=root)
+    square *= 1 - optimizer.rho
+    d *= optimizer.rho
+    d += square
+    step *= coefficients[0]
+    w -= step
+
+
+@kernels.register("Adadelta", kind="optimizer")
+def adadelta(optimizer, coefficients, weights, gradients, slots):
+    return moved(_adadelta, optimizer, coefficients, weights, gradients, slots)
+
+
+def _adamax(optimizer, coefficients, w, g, m, u):
+    away = np.subtract(g, m, out=like(w, "away"))
+    away *= 1 - optimizer.beta_1
+    m += away
+    u *= optimizer.beta_2
+    np.maximum(u, np.abs(g, out=away), out=u)
+    step = np.multiply(m, coefficients[1], out=like(w, "step"))
+    step /= np.add(u, optimizer.epsilon, out=away)
+    w -= step
+
+
+@kernels.register("Adamax", kind="optimizer")
+def adamax(optimizer, coefficients, weights, gradients, slots):
+    return moved(_adamax, optimizer, coefficients, weights, gradients, slots)
+
+
+def _nadam(optimizer, coefficients, w, g, m, v):
+    _, of_mean, of_gradient, correction = coefficients
+    away = np.subtract(g, m, out=like(w, "away"))
+    away *= 1 - optimizer.beta_1
+    m += away
+    np.multiply(g, g, out=away)
+    away -= v
+    away *= 1 - optimizer.beta_2
+    v += away
+    step = np.multiply(m, of_mean, out=like(w, "step"))
+    step += np.multiply(g, of_gradient, out=away)
+    root = np.multiply(v, correction, out=away)
+    np.sqrt(root, out=root)
+    root += optimizer.epsilon
+    step /= root
+    w -= step
+
+
+@kernels.register("Nadam", kind="optimizer")
+def nadam(optimizer, coefficients, weights, gradients, slots):
+    return moved(_nadam, optimizer, coefficients, weights, gradients, slots)
+
+
+def _lion(optimizer, coefficients, w, g, m):
+    blend = np.multiply(m, optimizer.beta_1, out=like(w, "blend"))
+    part = like(w, "part")
+    blend += np.multiply(g, 1 - optimizer.beta_1, out=part)
+    step = np.sign(blend, out=part)  # in place it takes ten times as long
+    step *= coefficients[0]
+    w -= step
+    m *= optimizer.beta_2
+    m += np.multiply(g, 1 - optimizer.beta_2, out=part)
+
+
+@kernels.register("Lion", kind="optimizer")
+def lion(optimizer, coefficients, weights, gradients, slots):
+    return moved(_lion, optimizer, coefficients, weights, gradients, slots)
+
+
+def _schedule_free_adamw(optimizer, coefficients, w, g, z, v):
+    _, warm, correction, share = coefficients
+    other = np.multiply(z, 1 - optimizer.beta_1, out=like(w, "other"))
+    w -= other
+    w /= optimizer.beta_1  # which is x
+    away = np.multiply(g, g, out=like(w, "away"))
+    away -= v
+    away *= 1 - optimizer.beta_2
+    v += away
+    root = np.multiply(v, correction, out=away)
+    np.sqrt(root, out=root)
+    root += optimizer.epsilon
+    step = np.multiply(g, warm, out=other)
+    step /= root
+    z -= step
+    w *= 1 - share
+    w += np.multiply(z, share, out=other)
+    w *= optimizer.beta_1
+    w += np.multiply(z, 1 - optimizer.beta_1, out=other)
+
+
+@kernels.register("ScheduleFreeAdamW", kind="optimizer")
+def schedule_free_adamw(optimizer, coefficients, weights, gradients, slots):
+    return moved(_schedule_free_adamw, optimizer, coefficients, weights, gradients, slots)

@@ -49,12 +49,17 @@ def silu(activation, x):
     return x * logistic(x)
 
 
-@kernels.register("softmax", kind="activation")
+def one_axis(activation):
+    """tf takes no more."""
+    return isinstance(activation.axis, int)
+
+
+@kernels.register("softmax", kind="activation", when=one_axis)
 def softmax(activation, x):
     return tf.nn.softmax(x, activation.axis)
 
 
-@kernels.register("log_softmax", kind="activation")
+@kernels.register("log_softmax", kind="activation", when=one_axis)
 def log_softmax(activation, x):
     return tf.nn.log_softmax(x, activation.axis)
 

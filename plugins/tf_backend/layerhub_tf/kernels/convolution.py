@@ -9,28 +9,52 @@ from layerhub_tf import namespace as xp
 
 kernels = KernelSet()
 
+LAYOUT = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
 
-@kernels.register("Conv2D")
-def conv2d(layer, x, kernel, bias):
+
+def conv(layer, x, kernel, bias):
     if x.shape[0] == 0:
         return layer.define(xp, x, kernel, bias)  # with oneDNN an empty batch comes back with the input's shape
-    x = layer.channels_last(xp, x)
-    if layer.groups > 1 and not grouped_gradients(x.dtype):
+    x, padding = _bordered(layer, layer.channels_last(xp, x))
+    if layer.groups > 1 and not grouped_gradients(layer.rank, x.dtype):
         parts = zip(tf.split(x, layer.groups, axis=-1), tf.split(kernel, layer.groups, axis=-1), strict=True)
-        y = tf.concat([_correlated(layer, part, own) for part, own in parts], axis=-1)
+        y = tf.concat([_correlated(layer, part, own, padding) for part, own in parts], axis=-1)
     else:
-        y = _correlated(layer, x, kernel)
+        y = _correlated(layer, x, kernel, padding)
+    return _finished(layer, y, bias)
+
+
+def _bordered(layer, x):
+    """(x, tf's name for its padding), x being padded already where tf cannot.
+
+    tf knows nothing of causal padding; and for ``same`` tf.nn.conv3d of 2.21 gives wrong values in float64 on CPU where
+    strides are larger than the kernel: it begins too late.
+    """
+    late = layer.rank == 3 and any(s > k for s, k in zip(layer.strides, layer.kernel_size, strict=True))
+    if layer.padding == "same" and late:
+        layer.known_space(x)
+    elif layer.padding != "causal":
+        return x, layer.padding.upper()
+    return layer.padded(xp, x), "VALID"
+
+
+def _correlated(layer, x, kernel, padding):
+    # tf.nn.conv2d has no gradient for dilations on every CPU; tf.nn.convolution rearranges the input for it.
+    # It has no gradient in three dimensions unless it is told the layout.
+    return tf.nn.convolution(
+        x, kernel, layer.strides, padding, data_format=LAYOUT[layer.rank], dilations=layer.dilation_rate
+    )
+
+
+def _finished(layer, y, bias):
     return layer.as_declared(xp, y if bias is None else tf.nn.bias_add(y, bias))
 
 
-def _correlated(layer, x, kernel):
-    # tf.nn.conv2d has no gradient for dilations on every CPU; tf.nn.convolution rearranges the input for it.
-    return tf.nn.convolution(x, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
-
-
 @cache
-def grouped_gradients(dtype):
-    """Whether tf.nn.conv2d has gradients for groups: on CPU only with oneDNN, and for its types."""
+def grouped_gradients(rank, dtype):
+    """Whether convolutions have gradients for groups: on CPU only with oneDNN, for its types and up to two axes."""
+    if rank > 2:
+        return False
     with tf.init_scope(), tf.device("cpu"), tf.GradientTape() as tape:
         x, kernel = tf.ones((1, 1, 1, 2), dtype), tf.ones((1, 1, 1, 2), dtype)
         tape.watch(x)
@@ -41,19 +65,64 @@ def grouped_gradients(dtype):
             return False
 
 
-@kernels.register("DepthwiseConv2D")
-def depthwise_conv2d(layer, x, kernel, bias):
+for rank in (1, 2, 3):
+    kernels.register(f"Conv{rank}D")(conv)
+
+
+def conv_transpose(layer, x, kernel, bias):
     if x.shape[0] == 0:
         return layer.define(xp, x, kernel, bias)
     x = layer.channels_last(xp, x)
-    down, across = layer.strides
+    y = _turned(layer, x, kernel) if max(layer.strides) == 1 else _transposed(layer, x, kernel)
+    return _finished(layer, y, bias)
+
+
+def _turned(layer, x, kernel):
+    """Without strides, the transpose is a convolution with the kernel turned round; tf transposes no dilated one."""
+    pads = ((r - 1 - cut, tail + cut - 1) for r, tail, cut in zip(layer.reach, layer.tail, layer.cut, strict=True))
+    kernel = tf.reverse(tf.linalg.matrix_transpose(kernel), range(layer.rank))
+    return _correlated(layer, tf.pad(x, ((0, 0), *pads, (0, 0))), kernel, "VALID")
+
+
+def _transposed(layer, x, kernel):
+    """All of the output, by tf's gradient of a convolution, then what is cut off."""
+    ends = [max(reach, cut + tail) for reach, cut, tail in zip(layer.reach, layer.cut, layer.tail, strict=True)]
+    sizes = [xp.size(x, axis + 1) for axis in range(layer.rank)]
+    space = [(size - 1) * s + end for size, s, end in zip(sizes, layer.strides, ends, strict=True)]
+    y = tf.nn.conv_transpose(
+        x, kernel, tf.stack([xp.size(x, 0), *space, layer.filters]), layer.strides, "VALID", LAYOUT[layer.rank]
+    )
+    kept = [
+        slice(cut, cut + (size - 1) * s + tail)
+        for size, s, cut, tail in zip(sizes, layer.strides, layer.cut, layer.tail, strict=True)
+    ]
+    return y[(slice(None), *kept)]
+
+
+for rank in (1, 2, 3):
+    kernels.register(f"Conv{rank}DTranspose")(conv_transpose)
+
+
+def depthwise_conv(layer, x, kernel, bias):
+    if x.shape[0] == 0:
+        return layer.define(xp, x, kernel, bias)
+    x = layer.channels_last(xp, x)
+    strides, dilations, padding = layer.strides, layer.dilation_rate, layer.padding.upper()
     # tf wants equal strides, and none with dilation (2.21 gives wrong values, and shapes); so else every window is
     # taken, then every s-th of them.
-    dilations = layer.dilation_rate
-    if down == across and (down == 1 or max(dilations) == 1):
-        y = tf.nn.depthwise_conv2d(x, kernel, (1, down, across, 1), layer.padding.upper(), dilations=dilations)
+    every = max(strides) > 1 and (min(strides) != max(strides) or max(dilations) > 1)
+    if every:
+        layer.known_space(x)
+        x, strides, padding = layer.padded(xp, x), (1,) * layer.rank, "VALID"
+    if layer.rank == 1:  # tf knows images only: a sequence is one row
+        y = tf.nn.depthwise_conv2d(x[:, None], kernel[None], (1, *strides * 2, 1), padding, dilations=(1, *dilations))
+        y = y[:, 0]
     else:
-        x = layer.padded(xp, x)
-        y = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID", dilations=dilations)
-        y = y[:, ::down, ::across]
-    return layer.as_declared(xp, y if bias is None else tf.nn.bias_add(y, bias))
+        y = tf.nn.depthwise_conv2d(x, kernel, (1, *strides, 1), padding, dilations=dilations)
+    if every:
+        y = y[(slice(None), *(slice(None, None, s) for s in layer.strides))]
+    return _finished(layer, y, bias)
+
+
+kernels.register("DepthwiseConv1D")(depthwise_conv)
+kernels.register("DepthwiseConv2D")(depthwise_conv)

@@ -16,8 +16,8 @@ def dense(layer, x, kernel, bias):
     return y if x.ndim == 2 else tf.reshape(y, (*xp.shape(x)[:-1], layer.units))
 
 
-@kernels.register("Embedding")
-def embedding(layer, x, embeddings):
+@kernels.register("Embedding", when=lambda layer, call: not (call.training and layer.dropout))
+def embedding(layer, x, embeddings, training, rng):
     return tf.gather(embeddings, x)
 
 

@@ -31,6 +31,11 @@ def elu(activation, x):
     return F.elu(x, activation.alpha)
 
 
+@kernels.register("celu", kind="activation")
+def celu(activation, x):
+    return F.celu(x, activation.alpha)
+
+
 @kernels.register("selu", kind="activation")
 def selu(activation, x):
     return F.selu(x)
@@ -69,12 +74,59 @@ def hard_sigmoid(activation, x):
     return F.hardtanh(x / 6 + 0.5, 0.0, 1.0)
 
 
-@kernels.register("softmax", kind="activation")
+@kernels.register("hard_silu", kind="activation")
+def hard_silu(activation, x):
+    return x * F.hardtanh(x / 6 + 0.5, 0.0, 1.0)
+
+
+@kernels.register("hard_tanh", kind="activation")
+def hard_tanh(activation, x):
+    return F.hardtanh(x)
+
+
+@kernels.register("hard_shrink", kind="activation")
+def hard_shrink(activation, x):
+    return F.hardshrink(x, activation.threshold)
+
+
+@kernels.register("soft_shrink", kind="activation")
+def soft_shrink(activation, x):
+    return F.softshrink(x, activation.threshold)
+
+
+@kernels.register("tanh_shrink", kind="activation")
+def tanh_shrink(activation, x):
+    return F.tanhshrink(x)
+
+
+@kernels.register("threshold", kind="activation")
+def threshold(activation, x):
+    return F.threshold(x, activation.threshold, activation.default_value)
+
+
+@kernels.register("log_sigmoid", kind="activation")
+def log_sigmoid(activation, x):
+    return F.logsigmoid(x)
+
+
+@kernels.register("glu", kind="activation")
+def glu(activation, x):
+    # The gradient of F.glu goes by 1 - y, as that of torch's sigmoid.
+    a, b = x.chunk(2, activation.axis)
+    return a * Sigmoid.apply(b) if torch.is_grad_enabled() else F.glu(x, activation.axis)
+
+
+def one_axis(activation):
+    """torch takes no more."""
+    return isinstance(activation.axis, int)
+
+
+@kernels.register("softmax", kind="activation", when=one_axis)
 def softmax(activation, x):
     return torch.softmax(x, activation.axis)
 
 
-@kernels.register("log_softmax", kind="activation")
+@kernels.register("log_softmax", kind="activation", when=one_axis)
 def log_softmax(activation, x):
     return torch.log_softmax(x, activation.axis)
 

@@ -27,8 +27,8 @@ def dropout(layer, x, training, rng):
     return (x / (1 - layer.rate)).masked_fill_(dropped, 0.0)
 
 
-@kernels.register("Embedding")
-def embedding(layer, x, embeddings):
+@kernels.register("Embedding", when=lambda layer, call: not (call.training and layer.dropout))
+def embedding(layer, x, embeddings, training, rng):
     # torch looks rows up by these two types of ids alone.
     ids = x if x.dtype in (torch.int64, torch.int32) else x.to(torch.int32)
     return rows_of(ids, embeddings)

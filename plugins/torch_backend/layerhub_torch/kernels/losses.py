@@ -37,3 +37,13 @@ def categorical_crossentropy(loss, y_true, y_pred):
     else:
         logs = torch.log(clipped(y_pred / y_pred.sum(loss.axis, keepdim=True)))
     return -(y_true * logs).sum(loss.axis)
+
+
+@kernels.register("CTC", kind="loss")
+def ctc(loss, y_true, y_pred):
+    logs = torch.log_softmax(y_pred, -1).transpose(0, 1)
+    steps = torch.full((len(y_true),), y_pred.shape[1])
+    lengths = (y_true != 0).sum(1)
+    values = F.ctc_loss(logs, y_true, steps, lengths, reduction="none", zero_infinity=True)
+    repeats = ((y_true[:, 1:] == y_true[:, :-1]) & (y_true[:, 1:] != 0)).sum(1)
+    return torch.where(lengths + repeats > y_pred.shape[1], torch.inf, values)

@@ -1,13 +1,16 @@
-"""Batch normalization."""
+"""Normalizations."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from layerhub.kernels import KernelSet
 from layerhub.spec.layer import Result
 
 kernels = KernelSet()
+
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def ordinary(layer, call):
@@ -17,6 +20,16 @@ def ordinary(layer, call):
 
 @kernels.register("BatchNormalization", when=ordinary)
 def batch_normalization(layer, x, gamma, beta, moving_mean, moving_variance, training, mask):
+    if x.dtype in HALVES:
+        # torch adds up halves in float32 by itself, but what is taken away from them here must not round either.
+        single = [None if a is None else a.float() for a in (x, gamma, beta, moving_mean, moving_variance)]
+        found = normalized(layer, *single, training)
+        updated = {name: value.to(moving_mean.dtype) for name, value in found.weights.items()}
+        return Result(found.outputs.to(x.dtype), updated)
+    return normalized(layer, x, gamma, beta, moving_mean, moving_variance, training)
+
+
+def normalized(layer, x, gamma, beta, moving_mean, moving_variance, training):
     if not training:
         return Result(by_moving_moments(layer, x, gamma, beta, moving_mean, moving_variance))
     channels, axis = moving_mean.shape[0], layer.axis % x.ndim
@@ -65,3 +78,37 @@ def by_moving_moments(layer, x, gamma, beta, mean, variance):
     if beta is None:
         return torch.mul(away, scale, out=room)
     return torch.addcmul(beta.reshape(spread), away, scale, out=room)
+
+
+def along_last_axes(layer, call):
+    """torch normalizes along the last axes, and nothing it cannot."""
+    ndim = len(call.shapes[0])
+    axes = layer.axes(ndim)
+    return axes == tuple(range(ndim - len(axes), ndim)) and 0 not in call.shapes[0]
+
+
+@kernels.register("LayerNormalization", when=along_last_axes)
+def layer_normalization(layer, x, gamma, beta):
+    return F.layer_norm(x, x.shape[x.ndim - len(layer.axes(x.ndim)) :], gamma, beta, layer.epsilon)
+
+
+@kernels.register("RMSNormalization", when=along_last_axes)
+def rms_normalization(layer, x, scale):
+    return F.rms_norm(x, scale.shape, scale, layer.epsilon)
+
+
+@kernels.register("GroupNormalization", when=lambda layer, call: 0 not in call.shapes[0])
+def group_normalization(layer, x, gamma, beta):
+    # Not F.group_norm: with the channels last in memory it takes E[x^2] - E[x]^2 for the variance, and with a bias but
+    # no weight it has no gradient. The groups of a sample, one after the other, are rows.
+    if x.dtype in HALVES:
+        single = [None if a is None else a.float() for a in (x, gamma, beta)]
+        return group_normalization(layer, *single).to(x.dtype)
+    at = layer.axis % x.ndim
+    groups = x.unflatten(at, layer.group_sizes(x.shape[at])).movedim(at, 1)
+    y = F.layer_norm(groups, groups.shape[2:], eps=layer.epsilon).movedim(1, at).flatten(at, at + 1)
+    spread = layer.spread(x.ndim)
+    if gamma is None:
+        return y if beta is None else y + beta.reshape(spread)
+    gamma = gamma.reshape(spread)
+    return y * gamma if beta is None else torch.addcmul(beta.reshape(spread), y, gamma)

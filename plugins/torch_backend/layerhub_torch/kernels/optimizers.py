@@ -11,6 +11,7 @@ from functools import cache
 import torch
 
 from layerhub.kernels import KernelSet
+from layerhub_torch import namespace
 
 kernels = KernelSet()
 
@@ -87,3 +88,67 @@ def rmsprop(optimizer, coefficients, weights, gradients, slots):
         else:
             w.addcdiv_(g, root, value=-rate)
     return weights, slots
+
+
+class Each:
+    """Arrays of several weights, to be treated alike: what is done to it is done to each, in one call of torch's."""
+
+    __slots__ = ("arrays",)
+
+    def __init__(self, arrays):
+        self.arrays = list(arrays)
+
+    def __add__(self, other):
+        return Each(torch._foreach_add(self.arrays, plain(other)))
+
+    def __sub__(self, other):
+        return Each(torch._foreach_sub(self.arrays, plain(other)))
+
+    def __mul__(self, other):
+        return Each(torch._foreach_mul(self.arrays, plain(other)))
+
+    def __truediv__(self, other):
+        return Each(torch._foreach_div(self.arrays, plain(other)))
+
+    def __neg__(self):
+        return Each(torch._foreach_neg(self.arrays))
+
+    __rmul__ = __mul__
+
+
+def plain(x):
+    """The arrays of an Each, or the number that there is for all of them."""
+    return x.arrays if isinstance(x, Each) else x
+
+
+class EachNamespace:
+    """As much of the standard as the updates that are registered below need."""
+
+    @staticmethod
+    def sqrt(x):
+        return Each(torch._foreach_sqrt(x.arrays))
+
+    @staticmethod
+    def abs(x):
+        return Each(torch._foreach_abs(x.arrays))
+
+    @staticmethod
+    def maximum(x, y):
+        return Each(torch._foreach_maximum(x.arrays, y.arrays))
+
+    @staticmethod
+    def sign(x):
+        return Each(map(namespace.sign, x.arrays))
+
+
+def each(optimizer, coefficients, weights, gradients, slots):
+    if not weights:
+        return weights, slots
+    kinds = map(Each, zip(*slots, strict=True))
+    weight, *kept = optimizer.update(EachNamespace, coefficients, Each(weights), Each(gradients), *kinds)
+    return weight.arrays, list(zip(*(kind.arrays for kind in kept), strict=True))
+
+
+if hasattr(torch, "_foreach_maximum"):
+    for name in ("Adagrad", "Adadelta", "Adamax", "Nadam", "Lion", "ScheduleFreeAdamW"):
+        kernels.register(name, kind="optimizer")(torch.no_grad()(each))

@@ -1,0 +1,54 @@
+"""The suite for one layer of one's own, from Python: ``check(MyLayer(3), (4, 5))``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from layerhub.layers import Layer
+from layerhub.registry import registry
+from layerhub.spec import KINDS
+from layerhub_conformance.case import Case, Shape
+from layerhub_conformance.test_layers import measure
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of a layer on a backend. worst: the largest error as a share of its bound (1.25 is the limit)."""
+
+    backend: str
+    dtype: str
+    route: str
+    training: bool
+    worst: float
+
+
+def check(
+    layer: Layer,
+    *shapes: Shape,
+    backends: Sequence[str] | None = None,
+    dtypes: Sequence[str] = ("float32", "float64"),
+    masks: Sequence[str] = (),
+) -> list[Row]:
+    """Compare a layer's values and gradients with its definition's, on every backend, by kernel and by definition.
+
+    shapes: of its inputs, batch axis included. backends: None takes all that are usable. masks: a pattern for each
+    input ("left", "right", "middle", "row", "all", "none"). The layer's class must be known (``lh.register``).
+    Raises AssertionError, which says what is wrong where.
+    """
+    name = type(layer).__name__
+    KINDS["layer"].find(name)
+    config: dict[str, Any] = {key: getattr(layer, key) for key in layer.parameters if key not in ("name", "dtype")}
+    rows, wrong = [], []
+    for training in (False, True):
+        case = Case(name, config, shapes, training, tuple(masks))
+        for backend in backends or list(registry().usable()):
+            for dtype in dtypes:
+                for route in ("kernel", "definition"):
+                    findings, _ = measure(case, backend, dtype, route, None)
+                    rows.append(Row(backend, dtype, route, training, max((f.worst for f in findings), default=0.0)))
+                    wrong += [f"{backend} ({dtype}, {route}): {f.detail}" for f in findings if not f.right]
+    if wrong:
+        raise AssertionError("\n".join([f"{layer!r} does not conform:", *wrong]))
+    return rows
