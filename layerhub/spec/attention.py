@@ -14,14 +14,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from layerhub.spec.activations import ActivationLike
 from layerhub.spec.axes import Shape
 from layerhub.spec.base import axis, keyword, rule
-from layerhub.spec.constraints import ConstraintLike
 from layerhub.spec.core import Dropout
 from layerhub.spec.domains import Axis, Domain, Rate, Size
 from layerhub.spec.halves import as_type, in_single
-from layerhub.spec.initializers import InitializerLike
 from layerhub.spec.layer import Activated, In, Layer, Out, Weight
 from layerhub.spec.masks import passes, sizes, widened
-from layerhub.spec.regularizers import RegularizerLike
+from layerhub.spec.weighted import KernelAndBias
 
 LOWEST = -(2.0**100)
 """Below every score that counts, and far enough from the end of float32 that differences do not overflow."""
@@ -426,11 +424,13 @@ def _dims(value: Any) -> tuple[int, ...]:
     return tuple(map(operator.index, dims))
 
 
-class MultiHead(HeadAttention, abstract=True):
+class MultiHead(HeadAttention, KernelAndBias, abstract=True):
     """Attention of several heads between projections: of queries, keys and values, and of what the heads find.
 
     query_heads, key_heads: how many heads there are. key_size, value_size: how many features of each.
     """
+
+    behind = {"use_gate": "bias_constraint", "seed": "use_gate"}
 
     query = In("n tq ... d")
     value = In("n tv ... dv")
@@ -533,13 +533,6 @@ class MultiHeadAttention(MultiHead, SeveralAxes):
     attention_axes: Axis | None = None
     sliding_window: Size | None = None
     flash_attention: bool | None = None
-    kernel_initializer: InitializerLike = "glorot_uniform"
-    bias_initializer: InitializerLike = "zeros"
-    kernel_regularizer: RegularizerLike | None = None
-    bias_regularizer: RegularizerLike | None = None
-    activity_regularizer: RegularizerLike | None = None
-    kernel_constraint: ConstraintLike | None = None
-    bias_constraint: ConstraintLike | None = None
     use_gate: bool = False
     seed: int | None = None
 
@@ -583,13 +576,6 @@ class GroupQueryAttention(MultiHead, SharedKeys):
     use_bias: bool = True
     sliding_window: Size | None = None
     flash_attention: bool | None = None
-    kernel_initializer: InitializerLike = "glorot_uniform"
-    bias_initializer: InitializerLike = "zeros"
-    kernel_regularizer: RegularizerLike | None = None
-    bias_regularizer: RegularizerLike | None = None
-    activity_regularizer: RegularizerLike | None = None
-    kernel_constraint: ConstraintLike | None = None
-    bias_constraint: ConstraintLike | None = None
     use_gate: bool = False
     seed: int | None = None
 

@@ -150,6 +150,7 @@ class Spec:
     hints: names that people try, and what they should say.
     unsaid: parameters that configs leave out while they have their defaults, because Keras does not know them.
     behind: parameters that stand right behind another one in the order of arguments; None: they stand first.
+    stands: a class's own parameters stand behind those of classes with a lower number.
 
     A class body declares parameters as annotated attributes, in the order of the constructor's arguments; a base
     class's parameters come first. A class made with ``abstract=True`` is a family: it is not meant to be constructed.
@@ -161,6 +162,7 @@ class Spec:
     aliases: ClassVar[tuple[str, ...]] = ()
     keras_only: ClassVar[Mapping[str, Any]] = {}
     behind: ClassVar[Mapping[str, str | None]] = {}
+    stands: ClassVar[int] = 0
     formerly: ClassVar[Mapping[str, Any]] = {}
     hints: ClassVar[Mapping[str, str]] = {}
     abstract: ClassVar[bool] = True
@@ -185,7 +187,8 @@ class Spec:
         cls._own_parameters = own
         # A parameter declared again takes its new place; keyword-only ones stand last.
         ordered: dict[str, Parameter] = {}
-        for base in reversed(cls.__mro__):
+        lineage = list(reversed(cls.__mro__))
+        for base in sorted(lineage, key=lambda base: vars(base).get("stands", 0)):
             for name, parameter in vars(base).get("_own_parameters", {}).items():
                 ordered.pop(name, None)
                 ordered[name] = parameter

@@ -18,6 +18,7 @@ from layerhub.spec.layer import Activated, In, Out, Weight
 from layerhub.spec.masks import stops
 from layerhub.spec.regularizers import RegularizerLike
 from layerhub.spec.spellings import CONVOLUTION, warn
+from layerhub.spec.weighted import Affine
 from layerhub.spec.windows import Spatial, Windowed, slid, spread
 
 
@@ -67,7 +68,7 @@ class Kernelled(Windowed, Activated, abstract=True):
         return self.dilation_rate
 
 
-class Conv(Kernelled, abstract=True):
+class Conv(Kernelled, Affine, abstract=True):
     """y[n, p, f] = sum over taps t, channels c of x[n, p * strides + t * dilation_rate, c] * kernel[t, c, f] + bias[f].
 
     groups: input channels and filters are split into as many contiguous groups; each group sees only its own.
@@ -81,15 +82,6 @@ class Conv(Kernelled, abstract=True):
     data_format: DataFormat = None
     dilation_rate: Window = 1
     groups: Size = 1
-    activation: ActivationLike = "linear"
-    use_bias: bool = True
-    kernel_initializer: InitializerLike = "glorot_uniform"
-    bias_initializer: InitializerLike = "zeros"
-    kernel_regularizer: RegularizerLike | None = None
-    bias_regularizer: RegularizerLike | None = None
-    activity_regularizer: RegularizerLike | None = None
-    kernel_constraint: ConstraintLike | None = None
-    bias_constraint: ConstraintLike | None = None
 
     x = In("n *space c")
     kernel = Weight("*kernel_size c/groups filters")
@@ -149,7 +141,7 @@ class Conv3D(Conv):
     aliases = ("Convolution3D",)
 
 
-class ConvTranspose(Spatial, Activated, abstract=True):
+class ConvTranspose(Spatial, Affine, abstract=True):
     """The transpose of a convolution, as a linear map: x[n, p, c] * kernel[t, f, c] is added to y[n, q, f].
 
     Here q = p * strides + t * dilation_rate - cut. With r the reach of the kernel, dilation_rate * (kernel_size - 1)
@@ -172,15 +164,6 @@ class ConvTranspose(Spatial, Activated, abstract=True):
     output_padding: Margin | None = None
     data_format: DataFormat = None
     dilation_rate: Window = 1
-    activation: ActivationLike = "linear"
-    use_bias: bool = True
-    kernel_initializer: InitializerLike = "glorot_uniform"
-    bias_initializer: InitializerLike = "zeros"
-    kernel_regularizer: RegularizerLike | None = None
-    bias_regularizer: RegularizerLike | None = None
-    activity_regularizer: RegularizerLike | None = None
-    kernel_constraint: ConstraintLike | None = None
-    bias_constraint: ConstraintLike | None = None
 
     x = In("n *space c")
     kernel = Weight("*kernel_size filters c")
@@ -265,15 +248,6 @@ class Conv3DTranspose(ConvTranspose):
     # Here alone Keras has the output padding after the data format; what follows it is declared again to follow it.
     output_padding: Margin | None = None
     dilation_rate: Window = 1
-    activation: ActivationLike = "linear"
-    use_bias: bool = True
-    kernel_initializer: InitializerLike = "glorot_uniform"
-    bias_initializer: InitializerLike = "zeros"
-    kernel_regularizer: RegularizerLike | None = None
-    bias_regularizer: RegularizerLike | None = None
-    activity_regularizer: RegularizerLike | None = None
-    kernel_constraint: ConstraintLike | None = None
-    bias_constraint: ConstraintLike | None = None
 
 
 class DepthwiseConv(Kernelled, abstract=True):

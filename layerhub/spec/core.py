@@ -22,24 +22,16 @@ from layerhub.spec.layer import Activated, In, Layer, Out, Weight
 from layerhub.spec.masks import MaskRule, passes, sizes, stops
 from layerhub.spec.regularizers import L1L2, RegularizerLike
 from layerhub.spec.spellings import EMBEDDING
+from layerhub.spec.weighted import Affine
 
 
-class Dense(Activated):
+class Dense(Affine):
     """A linear map of the last axis: activation(x @ kernel + bias)."""
 
     keras_only = {"quantization_config": None, "lora_rank": None}
     formerly = {"output_dim": "units"}
 
     units: Size
-    activation: ActivationLike = "linear"
-    use_bias: bool = True
-    kernel_initializer: InitializerLike = "glorot_uniform"
-    bias_initializer: InitializerLike = "zeros"
-    kernel_regularizer: RegularizerLike | None = None
-    bias_regularizer: RegularizerLike | None = None
-    activity_regularizer: RegularizerLike | None = None
-    kernel_constraint: ConstraintLike | None = None
-    bias_constraint: ConstraintLike | None = None
 
     x = In("n ... d")
     kernel = Weight("d units")

@@ -9,19 +9,16 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from layerhub.spec.activations import ActivationLike
 from layerhub.spec.base import axis
-from layerhub.spec.constraints import ConstraintLike
 from layerhub.spec.domains import DataFormat, Size, Window
-from layerhub.spec.initializers import InitializerLike
-from layerhub.spec.layer import Activated, In, Out, Weight
+from layerhub.spec.layer import In, Out, Weight
 from layerhub.spec.masks import stops
-from layerhub.spec.regularizers import RegularizerLike
 from layerhub.spec.spellings import CONVOLUTION
+from layerhub.spec.weighted import Affine
 from layerhub.spec.windows import Windowed
 
 
-class LocallyConnected(Windowed, Activated, abstract=True):
+class LocallyConnected(Windowed, Affine, abstract=True):
     """y[n, p, f] = sum over cells k of the window at p: x[n, cell] * kernel[p, k, f] + bias[p, f].
 
     Along the kernel's first axis stand the places, the last axis of the space fastest. Along its second stand the cells
@@ -41,15 +38,6 @@ class LocallyConnected(Windowed, Activated, abstract=True):
     strides: Window = 1
     padding: Literal["valid"] = "valid"
     data_format: DataFormat = None
-    activation: ActivationLike = "linear"
-    use_bias: bool = True
-    kernel_initializer: InitializerLike = "glorot_uniform"
-    bias_initializer: InitializerLike = "zeros"
-    kernel_regularizer: RegularizerLike | None = None
-    bias_regularizer: RegularizerLike | None = None
-    activity_regularizer: RegularizerLike | None = None
-    kernel_constraint: ConstraintLike | None = None
-    bias_constraint: ConstraintLike | None = None
 
     x = In("n *space c")
     kernel = Weight("sites cells*c filters")

@@ -85,9 +85,13 @@ def _turned(layer, x, kernel):
 
 
 def _transposed(layer, x, kernel):
-    """All of the output, by tf's gradient of a convolution, then what is cut off."""
-    ends = [max(reach, cut + tail) for reach, cut, tail in zip(layer.reach, layer.cut, layer.tail, strict=True)]
+    """By tf's gradient of a convolution: with SAME, where that cuts off what the layer does; else of all, then cut."""
     sizes = [xp.size(x, axis + 1) for axis in range(layer.rank)]
+    if _cuts_alike(layer):
+        space = [size * s for size, s in zip(sizes, layer.strides, strict=True)]
+        shape = tf.stack([xp.size(x, 0), *space, layer.filters])
+        return tf.nn.conv_transpose(x, kernel, shape, layer.strides, "SAME", LAYOUT[layer.rank])
+    ends = [max(reach, cut + tail) for reach, cut, tail in zip(layer.reach, layer.cut, layer.tail, strict=True)]
     space = [(size - 1) * s + end for size, s, end in zip(sizes, layer.strides, ends, strict=True)]
     y = tf.nn.conv_transpose(
         x, kernel, tf.stack([xp.size(x, 0), *space, layer.filters]), layer.strides, "VALID", LAYOUT[layer.rank]
@@ -97,6 +101,12 @@ def _transposed(layer, x, kernel):
         for size, s, cut, tail in zip(sizes, layer.strides, layer.cut, layer.tail, strict=True)
     ]
     return y[(slice(None), *kept)]
+
+
+def _cuts_alike(layer):
+    """Whether the output is strides times as long, with the ends of the longer kernel cut off evenly."""
+    axes = zip(layer.kernel_size, layer.strides, layer.cut, layer.tail, strict=True)
+    return all(k >= s and cut == (k - s) // 2 and tail == s for k, s, cut, tail in axes)
 
 
 for rank in (1, 2, 3):

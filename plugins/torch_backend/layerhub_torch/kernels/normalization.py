@@ -99,16 +99,18 @@ def rms_normalization(layer, x, scale):
 
 @kernels.register("GroupNormalization", when=lambda layer, call: 0 not in call.shapes[0])
 def group_normalization(layer, x, gamma, beta):
-    # Not F.group_norm: with the channels last in memory it takes E[x^2] - E[x]^2 for the variance, and with a bias but
-    # no weight it has no gradient. The groups of a sample, one after the other, are rows.
     if x.dtype in HALVES:
         single = [None if a is None else a.float() for a in (x, gamma, beta)]
         return group_normalization(layer, *single).to(x.dtype)
     at = layer.axis % x.ndim
-    groups = x.unflatten(at, layer.group_sizes(x.shape[at])).movedim(at, 1)
-    y = F.layer_norm(groups, groups.shape[2:], eps=layer.epsilon).movedim(1, at).flatten(at, at + 1)
-    spread = layer.spread(x.ndim)
-    if gamma is None:
-        return y if beta is None else y + beta.reshape(spread)
-    gamma = gamma.reshape(spread)
-    return y * gamma if beta is None else torch.addcmul(beta.reshape(spread), y, gamma)
+    seen = x.movedim(at, 1)
+    groups, size = layer.group_sizes(x.shape[at])
+    # With the channels last in memory torch takes E[x^2] - E[x]^2 for the variance. What is normalized does not depend
+    # on the mean, so take the mean away beforehand; then the second term is small.
+    with torch.no_grad():
+        mean = seen.flatten(2).mean(2) if x.ndim > 2 else seen
+        mean = mean.unflatten(1, (groups, size)).mean(2, keepdim=True).expand(-1, -1, size)
+    away = seen - mean.reshape(*seen.shape[:2], *[1] * (x.ndim - 2))
+    if gamma is None and beta is not None:
+        gamma = torch.ones_like(beta)  # torch has no gradient for a bias without a weight
+    return torch.group_norm(away, groups, gamma, beta, layer.epsilon).movedim(1, at)
