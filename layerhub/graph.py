@@ -222,6 +222,9 @@ class GraphRuntime(Runtime):
         # x, h, c in one list, as Keras has it for recurrent layers.
         if layer.states and len(flat) == 1 + layer.states:
             flat, states = flat[:1], flat[1:]
+        masks = {name: extras.pop(f"{name}_mask", None) for name in _maskable(layer, extras)}
+        if any(mask is not None for mask in masks.values()):
+            extras["mask"] = [masks.get(declared.name) for declared in layer.inputs]
         flat = _by_name(layer, flat, extras)
         if not flat:
             raise GraphError(f"{layer!r} was called without an input")
@@ -246,6 +249,12 @@ class GraphRuntime(Runtime):
 
 
 Layer.runtime = GraphRuntime()
+
+
+def _maskable(layer: Layer, extras: Mapping[str, Any]) -> list[str]:
+    """The inputs whose masks are given by name (``value_mask=…``)."""
+    names = [declared.name for declared in layer.inputs]
+    return [name for name in names if f"{name}_mask" in extras and f"{name}_mask" not in names]
 
 
 def _by_name(layer: Layer, flat: list[Any], extras: dict[str, Any]) -> list[Any]:
@@ -288,7 +297,7 @@ def run_eagerly(
     shapes = [None if x is None else as_shape(x.shape) for x in inputs]
     layer.store.build(*shapes)
     masks = list(mask) if isinstance(mask, (list, tuple)) else [mask] * (mask is not None)
-    masks += [None] * (len(inputs) - len(masks))
+    masks = [*masks, *[None] * len(inputs)][: len(inputs)]
     device = backend.device_of(inputs[0])
     masked = tuple(m is not None for m in masks)
     key = (backend.name, device, training, tuple(shapes), masked, len(states), repr(options))

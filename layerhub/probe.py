@@ -71,7 +71,7 @@ def evaluate_layer(
     masks = [None if m is None else np.asarray(m, dtype=bool) for m in [*given, *[None] * len(arrays)][: len(arrays)]]
     shapes = [None if x is None else x.shape for x in arrays]
     for shape, m in zip(shapes, masks, strict=True):
-        if m is not None and (shape is None or m.shape != shape[: m.ndim]):
+        if m is not None and (shape is None or m.shape != layer.places_of(shape)[: m.ndim]):
             raise ShapeError(f"{layer!r}: a mask of shape {m.shape} does not fit an input of shape {shape}")
     for x in arrays:
         if x is not None and x.size:

@@ -200,3 +200,13 @@ def test_the_activity_of_every_projection_is_penalised(masked):
     parts = [query, key, value, 1 / (1 + np.exp(-gate)), model.predict(given, verbose=0)]
     expected = sum(0.5 * np.sum(part**2) for part in parts) / 2
     np.testing.assert_allclose(model.evaluate(given, np.zeros((2, 3, 4)), verbose=0), expected, rtol=1e-10)
+
+
+def test_masks_of_inputs_may_be_given_by_name():
+    rng = np.random.default_rng(0)
+    q, v = rng.normal(size=(2, 3, 4)).astype("float32"), rng.normal(size=(2, 5, 4)).astype("float32")
+    mask = np.array([[True, True, False, True, False], [False, True, True, True, True]])
+    layer = lh.layers.MultiHeadAttention(2, 3)
+    named = layer(q, v, value_mask=mask)
+    np.testing.assert_array_equal(named, layer(q, v, mask=[None, mask]))
+    assert not np.allclose(named, layer(q, v))

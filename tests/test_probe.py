@@ -196,3 +196,13 @@ def test_an_empty_batch_gives_empty_outputs_and_gradients_of_zeros(layer, shape)
     assert found.outputs[0].shape == (0, 2)
     assert found.input_grads[0].shape == shape
     assert all(np.all(g == 0) for g in found.weight_grads)
+
+
+def test_a_mask_of_time_fits_an_input_whose_channels_come_first():
+    x = np.arange(24.0).reshape(2, 3, 4)
+    mask = np.array([[True, True, False, False], [False, True, True, True]])
+    layer = lh.layers.GlobalAveragePooling1D(data_format="channels_first")
+    found = lh.evaluate_layer(layer, x, mask=mask, dtype="float64").outputs[0]
+    np.testing.assert_allclose(found, [x[0, :, :2].mean(axis=1), x[1, :, 1:].mean(axis=1)])
+    with pytest.raises(lh.errors.ShapeError, match=r"a mask of shape \(2, 3\) does not fit"):
+        lh.evaluate_layer(layer, x, mask=np.ones((2, 3), bool))

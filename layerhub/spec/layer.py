@@ -433,6 +433,11 @@ class Layer(Spec, abstract=True):
         found = [spec for argument in self.weight_arguments(*shapes) for spec in argument if spec is not None]
         return [s for s in found if s.trainable] + [s for s in found if not s.trainable]
 
+    def places_of(self, shape: Shape) -> Shape:
+        """The sizes of an input that a mask is laid along: all, but for channels that come first."""
+        first = getattr(self, "data_format", None) == "channels_first"
+        return (*shape[:1], *shape[2:]) if first else shape
+
     def state_specs(self, *shapes: Shape | None) -> list[WeightSpec]:
         """Where a stateful layer keeps its states between batches; they are no weights. Empty for other layers."""
         if not self.stateful:
