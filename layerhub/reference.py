@@ -292,7 +292,8 @@ def customary(spec: type[Spec], name: str) -> str:
         return ""
     what, _, role = name.rpartition("_")
     if role in ROLES and what:
-        return ROLES[role].format(what.replace("_", " "))
+        kernel = " kernel" if what in KERNELS else ""
+        return ROLES[role].format(what.replace("_", " ") + kernel)
     if name == "activation" and issubclass(spec, Activated):
         return "applied to the output."
     if name == "padding" and "enum" in spec.parameters[name].domain.schema:
@@ -311,6 +312,9 @@ def choices(spec: type[Spec], name: str) -> list[Any]:
             continue
     return found
 
+
+KERNELS = ("depthwise", "pointwise", "recurrent")
+"""Roles of kernels, of which parameters speak without saying so."""
 
 ROLES = {
     "initializer": "how the {} starts.",

@@ -28,7 +28,7 @@ from layerhub.spec.weighted import Affine
 class Dense(Affine):
     """A linear map of the last axis: activation(x @ kernel + bias)."""
 
-    keras_only = {"quantization_config": None, "lora_rank": None}
+    keras_only = {"quantization_config": None, "lora_rank": None, "lora_alpha": None}
     formerly = {"output_dim": "units"}
 
     units: Size
@@ -475,7 +475,7 @@ class Embedding(Layer):
     Source of the dropout: Gal & Ghahramani 2016, arXiv:1512.05287.
     """
 
-    keras_only = {"quantization_config": None, "lora_rank": None}
+    keras_only = {"quantization_config": None, "lora_rank": None, "lora_alpha": None}
     formerly = EMBEDDING
     unsaid = ("dropout",)
 
