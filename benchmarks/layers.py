@@ -2,7 +2,7 @@
 
 Each backend has a process of its own. There LayerHub's layer and the hand-written call, on the same values, take turns;
 a figure is the median over the rounds of LayerHub's time divided by the other's. forward: inference. gradients: forward
-and backward, to the input and all weights. On numpy, which has no such calls, the other is the call on torch.
+and backward in training, to the input and all weights. For numpy, which has no such calls, the other is torch's.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ LAYERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "lstm": ("LSTM", {"units": 64}, (32, 50, 64)),
     "gru": ("GRU", {"units": 64}, (32, 50, 64)),
     "simple rnn": ("SimpleRNN", {"units": 64}, (32, 50, 64)),
+    "bidirectional": (
+        "Bidirectional", {"layer": {"class_name": "LSTM", "config": {"units": 64}}}, (32, 50, 64)
+    ),
+    "dropout": ("Dropout", {"rate": 0.5}, (128, 1024)),
     "attention": ("Attention", {}, (16, 64, 64)),
     "multi-head attention": ("MultiHeadAttention", {"num_heads": 4, "key_dim": 32}, (16, 64, 128)),
     "merge": ("Add", {}, (16, 28, 28, 64)),

@@ -98,6 +98,7 @@ CALLS: dict[str, Callable[..., tf.Tensor]] = {
     "lstm": _lstm,
     "gru": _gru,
     "simple rnn": _rnn,
+    "bidirectional": lambda x, *w: tf.concat([_lstm(x, *w[:3]), _lstm(tf.reverse(x, (1,)), *w[3:])], 1),
     "attention": lambda x, y: _dot_product(x, y, y, 1.0),
     "multi-head attention": _heads,
     "merge": lambda x, y: x + y,
@@ -117,6 +118,8 @@ class Call:
         self.name = name
 
     def _run(self, x: list[tf.Tensor], training: bool) -> tf.Tensor:
+        if self.name == "dropout":
+            return tf.nn.dropout(x[0], 0.5) if training else tf.identity(x[0])
         if self.name != "batch normalization":
             return self.call(*x, *self.weights)  # type: ignore[misc]
         y, *moments = tf.compat.v1.nn.fused_batch_norm(

@@ -29,6 +29,17 @@ def _recurrent(kind: type, values: list[np.ndarray], order: list[int]) -> nn.Mod
     return module
 
 
+def _bidirectional(values: list[np.ndarray]) -> nn.Module:
+    """An nn.LSTM that reads both ways."""
+    ways = [_recurrent(nn.LSTM, values[k : k + 3], [0, 1, 2, 3]) for k in (0, 3)]
+    module = nn.LSTM(values[0].shape[0], values[1].shape[0], batch_first=True, bidirectional=True)
+    with torch.no_grad():
+        for way, suffix in zip(ways, ("", "_reverse"), strict=True):
+            for name, parameter in way.named_parameters():
+                getattr(module, name + suffix).copy_(parameter)
+    return module
+
+
 def _attention(x: torch.Tensor, y: torch.Tensor, qk, qb, kk, kb, vk, vb, ok, ob) -> torch.Tensor:
     heads, size = qk.shape[1:]
     q, k, v = (
@@ -64,6 +75,7 @@ CALLS: dict[str, Callable[..., torch.Tensor]] = {
     "group normalization": lambda x, g, b: F.group_norm(x, 8, g, b, 1e-3),
     "layer normalization": lambda x, g, b: F.layer_norm(x, x.shape[-1:], g, b, 1e-3),
     "softmax": lambda x: torch.softmax(x, -1),
+    "dropout": lambda x: F.dropout(x, 0.5, torch.is_grad_enabled()),
     "attention": lambda x, y: F.scaled_dot_product_attention(x, y, y, scale=1.0),
     "multi-head attention": _attention,
     "merge": lambda x, y: x + y,
@@ -77,6 +89,11 @@ class Call:
     def __init__(self, name: str, config: dict[str, Any], inputs: list[np.ndarray], values: list[np.ndarray]):
         self.x = [self._image(torch.from_numpy(x)) for x in inputs]
         self.name, self.moving = name, []
+        if name == "bidirectional":
+            both = _bidirectional(values)
+            self.weights = list(both.parameters())
+            self.call = lambda x, *_: both(x)[1][0].transpose(0, 1).flatten(1)
+            return
         if name in RECURRENT:
             module = _recurrent(RECURRENT[name][0], values, RECURRENT[name][1])
             self.weights = list(module.parameters())

@@ -1,6 +1,4 @@
-"""Configurations go both ways: what Keras writes of a layer LayerHub reads, and Keras reads what LayerHub writes; names,
-order and defaults of parameters are Keras's.
-"""
+"""What Keras writes of a layer LayerHub reads; names, order and defaults of parameters are Keras's."""
 
 import inspect
 import warnings
