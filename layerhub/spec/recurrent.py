@@ -683,6 +683,9 @@ class ConvLSTM(Recurrent, LongShortTerm, Windowed, abstract=True):
     def dilation(self) -> tuple[int, ...]:
         return self.dilation_rate
 
+    def places_of(self, shape: Shape) -> Shape:
+        return shape  # time stands before the channels, whichever way these lie
+
     def _pattern(self, declared: In | Out) -> Pattern:
         return Pattern("n t c *space") if self.data_format == "channels_first" else declared.pattern
 
