@@ -12,6 +12,7 @@ CASES = [
         data_format=FORMATS,
         activation=["linear", "relu"],
         use_bias=[True, False],
+        _training=[False, True],
     ),
     *cases("LocallyConnected1D", [[(2, 6, 3)]], {"filters": 2, "kernel_size": 3}, _data=["positive", "wide"]),
     *cases(
@@ -23,6 +24,7 @@ CASES = [
         data_format=FORMATS,
         activation=["linear", "relu"],
         use_bias=[True, False],
+        _training=[False, True],
     ),
     *cases("LocallyConnected2D", [[(2, 4, 4, 3)]], {"filters": 2, "kernel_size": 2}, _data=["positive", "wide"]),
 ]

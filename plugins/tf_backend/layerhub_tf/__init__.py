@@ -10,7 +10,9 @@ from layerhub.hookspecs import BackendEntry, hookimpl
 
 LAYERHUB_API = 1
 
-FAMILIES = "activations advanced attention convolution core losses normalization pooling recurrent reshaping".split()
+FAMILIES = (
+    "activations advanced attention convolution core local losses normalization pooling recurrent reshaping".split()
+)
 
 
 def load() -> Any:
