@@ -7,7 +7,7 @@ The smallest one gives ``name`` and ``namespace`` and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,12 @@ class Backend:
 
     name: as registered. namespace: an array-API namespace. extras: functions of ``layerhub.namespace`` that the
     library does better than the defaults, by name.
+
+    What it can do, it declares; the conformance suite holds it to that:
+    dtypes: its float types. has_gradients: whether models can be trained on it. has_sparse: whether it takes sparse
+    tensors. lacks: what it does not serve, by the name of the spec, with the reason. fast_matmul: by float type, the
+    unit roundoff of the products in its matrix products and convolutions, where they are less precise than the type
+    (2**-11 for TF32).
     """
 
     name: str
@@ -40,6 +46,8 @@ class Backend:
     dtypes: tuple[str, ...] = ("float32", "float64")
     has_gradients = True
     has_sparse = False
+    lacks: Mapping[str, str] = {}
+    fast_matmul: Mapping[str, float] = {}
 
     def __init__(self) -> None:
         self.xp = Namespace(self.namespace, **self.extras)
@@ -139,6 +147,15 @@ class Backend:
     def executor(self, program: Program, device: str | None = None) -> Executor:
         """What runs a program: the default runs it call by call."""
         return Executor(self, program, device)
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A pure function of nested lists of arrays, compiled as the library's users would compile it."""
+        return function
+
+    def check_serves(self, spec: str) -> None:
+        """Raise BackendError where the backend lacks this spec."""
+        if spec in self.lacks:
+            raise BackendError(f"the backend {self.name!r} lacks {spec}: {self.lacks[spec]}")
 
     def synchronize(self) -> None:
         """Wait until all work that was asked for is done; for measuring."""

@@ -47,6 +47,7 @@ def evaluate_layer(
     seed: int = 0,
     route: str = "kernel",
     device: str | None = None,
+    compiled: bool = False,
 ) -> Evaluation:
     """Run a layer once on a backend, and ask for gradients with ``cotangents``.
 
@@ -105,28 +106,17 @@ def evaluate_layer(
     native_masks = tuple(native(m) for m in masks if m is not None)
     xp = target.xp_on(device)
     recording_xp = xp if target.own_autodiff else target.recording_xp
-    run = recorded(plan, xp)
-    if cotangents is None:
-        outputs, updates, out_masks, _ = run(held, flat, native_masks, 0)
-        gradients: list[Any] | None = None
-    else:
-        if not target.has_gradients:
-            raise BackendError(f"the backend {backend!r} has no gradients")
-        cotangents = cotangents if isinstance(cotangents, (list, tuple)) else [cotangents]
-        wanted_shapes = [y.shape for y in plan.outputs]
-        given_shapes = [None if c is None else np.shape(c) for c in cotangents]
-        fits = [a is None or a == b for a, b in zip(given_shapes, wanted_shapes, strict=False)]
-        if len(given_shapes) != len(wanted_shapes) or not all(fits):
-            raise ShapeError(f"{layer!r}: cotangents of shapes {given_shapes} do not fit outputs of {wanted_shapes}")
-        outputs, updates, out_masks, gradients = _differentiated(
-            target,
-            recording_xp,
-            plan,
-            held,
-            flat,
-            native_masks,
-            [None if c is None else native(_typed(c, computed), computed) for c in cotangents],
-        )
+    if cotangents is not None:
+        cotangents = _fitting(layer, target, plan, cotangents)
+        cotangents = [None if c is None else native(_typed(c, computed), computed) for c in cotangents]
+
+    def whole(held: list, flat: list, masks: tuple, cotangents: list | None) -> tuple:
+        if cotangents is None:
+            return *recorded(plan, xp)(held, flat, masks, 0)[:3], None
+        return _differentiated(target, recording_xp, plan, held, flat, masks, cotangents)
+
+    run = target.compiled(whole) if compiled else whole
+    outputs, updates, out_masks, gradients = run(held, flat, native_masks, cotangents)
     fetch = target.to_numpy
     after = dict(zip((slot.spec.name for slot in plan.slots), held, strict=True))
     for index, value in zip(plan.updated, updates, strict=True):
@@ -146,6 +136,19 @@ def evaluate_layer(
         of_weights = dict(zip(names, gradients[len(flat) :], strict=True))
         found.weight_grads = [np.asarray(fetch(of_weights[s.name])) if s.trainable else None for s in wanted]
     return found
+
+
+def _fitting(layer: Layer, target: Any, plan: Any, cotangents: Any) -> list[Any]:
+    """Cotangents, one for each output, of its shape."""
+    if not target.has_gradients:
+        raise BackendError(f"the backend {target.name!r} has no gradients")
+    given = list(cotangents) if isinstance(cotangents, (list, tuple)) else [cotangents]
+    shapes = [None if c is None else np.shape(c) for c in given]
+    wanted = [y.shape for y in plan.outputs]
+    fits = [a is None or a == b for a, b in zip(shapes, wanted, strict=False)]
+    if len(given) != len(wanted) or not all(fits):
+        raise ShapeError(f"{layer!r}: cotangents of shapes {shapes} do not fit outputs of {wanted}")
+    return given
 
 
 def _differentiated(target: Any, xp: Any, plan: Any, held: list, flat: list, masks: tuple, cotangents: list) -> tuple:

@@ -110,6 +110,9 @@ class TensorflowBackend(Backend):
 
     # Execution
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return tf.function(function, autograph=False)
+
     def executor(self, program: Program, device: str | None = None) -> TensorflowExecutor:
         return TensorflowExecutor(self, program, device)
 
