@@ -4,6 +4,9 @@ Reading a definition with ``RunningError(unit)`` in place of a namespace gives, 
 result may be from it when every operation rounds to ``unit`` (2**-24 for float32). Reading the gradients of
 ``layerhub.autodiff`` with it bounds the gradients' errors.
 
+Whole numbers that the type holds stay exact through sums and products, whatever the order: small ones in, and a correct
+result is met to the last bit.
+
 An error of NaN means *undecided*: a comparison or choice fell within the error of its operands, and what it decides is
 not continuous there. NaN spreads by itself to everything that depends on it.
 
@@ -85,17 +88,18 @@ class RunningError(Namespace):
 
     depth = 1
 
-    def __init__(self, unit: float, smallest: float):
+    def __init__(self, unit: float, smallest: float, products: float | None = None):
         self.unit, self.smallest = unit, smallest
+        self.products = products or unit
         super().__init__(np)
         for name, function in list(vars(type(self)).items()):
             if not name.startswith("_") and callable(function):
                 setattr(self, name, _silent(function.__get__(self)))
 
     @classmethod
-    def of(cls, dtype: str) -> RunningError:
-        """The namespace for a float type by name."""
-        return cls(UNITS[dtype], SMALLEST[dtype])
+    def of(cls, dtype: str, products: float | None = None) -> RunningError:
+        """The namespace for a float type by name. products: the unit roundoff of matrix products, if it is another."""
+        return cls(UNITS[dtype], SMALLEST[dtype], products)
 
     def exact(self, x: Any) -> Bounded:
         """An input, which is exactly what it is."""
@@ -117,24 +121,34 @@ class RunningError(Namespace):
         value = np.asarray(x, dtype=dtype)
         return Bounded(value, self._rounding(value), self) if value.dtype.kind == "f" else value
 
-    def _rounded(self, value: Any, error: Any) -> Bounded:
-        # Zero that came about exactly stays exact: nothing was rounded, nothing can have been flushed.
-        error = error + self.unit * np.abs(value)
-        return Bounded(value, np.where((error == 0) & (value == 0), 0.0, error + self.smallest), self)
+    def _rounded(self, value: Any, error: Any, *operands: Any) -> Bounded:
+        # Zero that came about exactly stays exact: nothing was rounded, nothing can have been flushed. So do whole
+        # numbers made of whole ones.
+        exact = (value == 0) | (self._whole(np.abs(value), *operands) if operands else False)
+        return Bounded(
+            value, np.where((error == 0) & exact, 0.0, error + self.unit * np.abs(value) + self.smallest), self
+        )
+
+    def _whole(self, magnitude: Any, *operands: Any) -> Any:
+        """Where operands are whole numbers, and all that is made of them is one that the type holds."""
+        kept = magnitude <= 1 / self.unit
+        for operand in operands:
+            kept = kept & (operand == np.floor(operand))
+        return kept
 
     # Arithmetic
 
     def add(self, a, b):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
-        return self._rounded(va + vb, ea + eb)
+        return self._rounded(va + vb, ea + eb, va, vb)
 
     def subtract(self, a, b):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
-        return self._rounded(va - vb, ea + eb)
+        return self._rounded(va - vb, ea + eb, va, vb)
 
     def multiply(self, a, b):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
-        return self._rounded(va * vb, ea * np.abs(vb) + eb * np.abs(va) + ea * eb)
+        return self._rounded(va * vb, ea * np.abs(vb) + eb * np.abs(va) + ea * eb, va, vb)
 
     def divide(self, a, b):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
@@ -312,8 +326,10 @@ class RunningError(Namespace):
         result = value.sum(axis, keepdims=keepdims)
         n = value.size // max(result.size, 1)
         error = np.broadcast_to(error, value.shape).sum(axis, keepdims=keepdims)
-        grown = _terms(n) * self.unit * np.abs(value).sum(axis, keepdims=keepdims)
-        return Bounded(result, error + grown + n * self.smallest, self)
+        magnitude = np.abs(value).sum(axis, keepdims=keepdims)
+        exact = (error == 0) & (magnitude <= 1 / self.unit) & np.all(value == np.floor(value), axis, keepdims=keepdims)
+        grown = error + _terms(n) * self.unit * magnitude + n * self.smallest
+        return Bounded(result, np.where(exact, 0.0, grown), self)
 
     def mean(self, a, axis=None, keepdims=False):
         total = self.sum(a, axis=axis, keepdims=keepdims)
@@ -323,8 +339,11 @@ class RunningError(Namespace):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
         ea, eb = np.broadcast_to(ea, va.shape), np.broadcast_to(eb, vb.shape)
         wa, wb = np.abs(va), np.abs(vb)
-        error = combine(ea, wb + eb) + combine(wa, eb) + _terms(n) * self.unit * combine(wa, wb) + n * self.smallest
-        return Bounded(combine(va, vb), error, self)
+        carried, magnitude = combine(ea, wb + eb) + combine(wa, eb), combine(wa, wb)
+        grown = carried + _terms(n) * self.products * magnitude + n * self.smallest
+        if np.all(va == np.floor(va)) and np.all(vb == np.floor(vb)):
+            grown = np.where((carried == 0) & (magnitude <= 1 / self.products), 0.0, grown)
+        return Bounded(combine(va, vb), grown, self)
 
     def matmul(self, a, b):
         return self._products(np.matmul, a, b, a.shape[-1])
@@ -345,7 +364,10 @@ class RunningError(Namespace):
         np.add.at(carried, index, np.broadcast_to(error, value.shape))
         np.add.at(weight, index, np.abs(value))
         most = int(np.bincount(index.reshape(-1), minlength=1).max()) if index.size else 0
-        return Bounded(total, carried + _terms(most) * self.unit * weight + most * self.smallest, self)
+        grown = carried + _terms(most) * self.unit * weight + most * self.smallest
+        if np.all(value == np.floor(value)):
+            grown = np.where((carried == 0) & (weight <= 1 / self.unit), 0.0, grown)
+        return Bounded(total, grown, self)
 
     # Moves, which carry the operands' errors
 

@@ -176,6 +176,24 @@ def test_what_is_exact_stays_exact():
     assert np.all(B.sum(zeros).error <= 3 * SMALLEST["float32"])
 
 
+def test_whole_numbers_stay_exact_in_any_order_until_they_outgrow_the_type():
+    a, b = B.exact(np.arange(6.0).reshape(2, 3)), B.exact(np.arange(6.0).reshape(3, 2) - 2)
+    rows = np.array([0, 0, 1])
+    for exact in (a + 1, a * a, B.sum(a), B.matmul(a, b), B.einsum("ij,jk->ik", a, b), B.scatter_add(2, rows, b)):
+        assert np.all(exact.error == 0)
+    large = B.exact(np.full((1, 2), 2.0**13))
+    for rounded in (a * 0.3, B.sum(B.exact(np.full(2, 2.0**24))), B.matmul(large, B.permute_dims(large, (1, 0)))):
+        assert np.any(rounded.error > 0)
+    assert np.any(B.matmul(a * 0.5, b).error > 0)
+
+
+def test_matrix_products_of_less_precision_have_a_unit_of_their_own():
+    fast = RunningError.of("float32", products=2.0**-11)
+    x = singles(3, 3)
+    assert np.all(fast.matmul(fast.exact(x), fast.exact(x)).error > 1000 * B.matmul(B.exact(x), B.exact(x)).error)
+    assert np.all((fast.exact(x) + fast.exact(x)).error == (B.exact(x) + B.exact(x)).error)
+
+
 def test_one_rounding_costs_one_unit():
     x, y = B.exact(positive(100)), B.exact(positive(100))
     for z in (x + y, x * y, x / y):
@@ -183,7 +201,7 @@ def test_one_rounding_costs_one_unit():
 
 
 def test_a_number_that_the_type_cannot_hold_brings_its_rounding_and_another_one_does_not():
-    x = B.exact(np.ones(1))
+    x = B.exact(np.full(1, 1.25))
     assert (x * 0.5).error[0] == (x * 2.0).error[0] / 4
     assert (x * 0.1).error[0] > 1.9 * UNITS["float32"] * 0.1
 
