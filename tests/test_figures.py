@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layerhub_conformance.test_training import FIRST, LOSSES, METRICS, loss_case, metric_case, said
+from layerhub_conformance.training import FIRST, LOSSES, METRICS, loss_case, metric_case, said
 
 import layerhub as lh
 

@@ -14,8 +14,9 @@ import pytest
 import scipy.special
 from layerhub_conformance.cases import corpus
 from layerhub_conformance.oracle import philox4x32
-from layerhub_conformance.reference import DefinitionsOnly, compare, reference
-from layerhub_conformance.test_training import LOSSES, METRICS, loss_case, metric_case, said
+from layerhub_conformance.reference import DefinitionsOnly, reference
+from layerhub_conformance.training import LOSSES, METRICS, loss_case, metric_case, said
+from layerhub_conformance.verdict import compare
 
 from layerhub import autodiff, ops
 from layerhub.errors import LayerHubError, MaskDroppedWarning

@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 import pytest
 from layerhub_conformance.cases import corpus
-from layerhub_conformance.reference import compare, reference
+from layerhub_conformance.reference import reference
+from layerhub_conformance.verdict import compare
 
 from layerhub import autodiff
 from layerhub.errors import MaskDroppedWarning

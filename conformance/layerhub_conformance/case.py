@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import itertools
+import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from layerhub.errors import LayerHubError
+from layerhub.errors import LayerHubError, ParameterError
 from layerhub.layers import Layer
 from layerhub.spec import KINDS
+from layerhub.spec.base import Spec
 
 Shape = tuple[int, ...]
 
@@ -43,14 +47,37 @@ class Case:
 
     @cached_property
     def id(self) -> str:
-        """One line that says it all, and from which the data are drawn."""
-        parts = [f"{name}={_short(value)}" for name, value in self.config.items()]
-        parts.append("x".join(_short(shape) for shape in self.shapes))
-        parts += [f"mask={'+'.join(self.masks)}"] if self.masks else []
+        """One line that says it all, which ``parse`` reads, and from which the data are drawn."""
+        parts = [f"{self.layer}({_arguments(self.config)})", "+".join(map(written, self.shapes))]
+        parts += [f"masks={'+'.join(self.masks)}"] if self.masks else []
         parts += ["states"] if self.states else []
         parts += ["training"] if self.training else []
-        parts += [self.data] if self.data != "normal" else []
-        return f"{self.layer}[{';'.join(parts)}]"
+        parts += [f"data={self.data}"] if self.data != "normal" else []
+        return ";".join(parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Case:
+        """The case that an id says. Raises ParameterError where it says none; functions cannot be read back."""
+        head, shapes, *rest = text.strip().split(";") if ";" in text else (text, "")
+        options = dict(part.partition("=")[::2] for part in rest)
+        try:
+            spec = _read(head)
+            if unknown := sorted(options.keys() - {"masks", "states", "training", "data"}):
+                raise ValueError(f"unknown: {', '.join(unknown)}")
+            return cls(
+                spec["class_name"],
+                spec["config"],
+                tuple(ast.literal_eval(shape) for shape in shapes.split("+")) if shapes else (),
+                "training" in options,
+                tuple(options["masks"].split("+")) if "masks" in options else (),
+                "states" in options,
+                options.get("data", "normal"),
+            )
+        except (SyntaxError, TypeError, ValueError) as problem:
+            raise ParameterError(
+                f"{text!r} is no case ({problem}); one is written as "
+                "Dense(units=3);(2,4);masks=left;states;training;data=wide, the last four where they apply"
+            ) from None
 
     @cached_property
     def seed(self) -> int:
@@ -120,12 +147,59 @@ def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
     return bits.astype(np.uint32).view(np.float32)
 
 
-def _short(value: Any) -> str:
+def written(value: Any) -> str:
+    """A value as an id has it: a literal, or a call for a spec. No semicolon is in it."""
+    if isinstance(value, Spec):
+        value = {"class_name": type(value).__name__, "config": _said(value)}
+    if isinstance(value, Mapping) and value.keys() == {"class_name", "config"} and value["class_name"].isidentifier():
+        return f"{value['class_name']}({_arguments(value['config'])})"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{written(key)}:{written(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, (tuple, list)):
-        return "(" + ",".join(map(_short, value)) + ")"
-    if callable(value):
-        return value.__name__
-    return repr(value).replace("'", "") if not isinstance(value, Mapping) else repr(dict(value)).replace("'", "")
+        inside = ",".join(map(written, value))
+        if isinstance(value, list):
+            return f"[{inside}]"
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    if isinstance(value, str):
+        return json.dumps(value).replace(";", "\\u003b")
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"
+    return value.__name__ if callable(value) else repr(value)
+
+
+def _arguments(config: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={written(value)}" for name, value in config.items())
+
+
+def _said(spec: Spec) -> dict[str, Any]:
+    """The parameters of a spec that are not as they are by themselves, without its name and type."""
+    plain = {name: spec._default(parameter) for name, parameter in spec.parameters.items()}
+    config = spec.get_config()
+    return {k: v for k, v in config.items() if k not in ("name", "dtype") and getattr(spec, k) != plain[k]}
+
+
+def _read(text: str) -> Any:
+    """What ``written`` wrote. A spec comes back as its config."""
+    return _value(ast.parse(text, mode="eval").body)
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        case ast.Call(ast.Name(name), [], keywords) if all(k.arg for k in keywords):
+            return {"class_name": name, "config": {str(k.arg): _value(k.value) for k in keywords}}
+        case ast.Tuple(parts):
+            return tuple(map(_value, parts))
+        case ast.List(parts):
+            return list(map(_value, parts))
+        case ast.Dict(keys, values) if all(keys):
+            return {_value(key): _value(value) for key, value in zip(keys, values, strict=True) if key}
+        case ast.Constant(value):
+            return value
+        case ast.Name(name):
+            raise ValueError(f"the function {name} cannot be read back")
+    return ast.literal_eval(node)
 
 
 def _mask(pattern: str, shape: Shape) -> np.ndarray | None:

@@ -9,8 +9,11 @@ from typing import Any
 from layerhub.layers import Layer
 from layerhub.registry import registry
 from layerhub.spec import KINDS
+from layerhub_conformance.bench import Local
 from layerhub_conformance.case import Case, Shape
-from layerhub_conformance.test_layers import measure
+from layerhub_conformance.checks import table
+from layerhub_conformance.report.model import Result
+from layerhub_conformance.trial import Trial, conduct
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,16 @@ def check(
         for backend in backends or list(registry().usable()):
             for dtype in dtypes:
                 for route in ("kernel", "definition"):
-                    findings, _ = measure(case, backend, dtype, route, None)
-                    rows.append(Row(backend, dtype, route, training, max((f.worst for f in findings), default=0.0)))
-                    wrong += [f"{backend} ({dtype}, {route}): {f.detail}" for f in findings if not f.right]
+                    result = measure(case, backend, dtype, route)
+                    worst = max((f.worst or 0.0 for f in result.findings), default=0.0)
+                    rows.append(Row(backend, dtype, route, training, worst))
+                    wrong += [] if result.verdict == "pass" else [f"{backend} ({dtype}, {route}): {result.message}"]
     if wrong:
         raise AssertionError("\n".join([f"{layer!r} does not conform:", *wrong]))
     return rows
+
+
+def measure(case: Case, backend: str, dtype: str, route: str = "kernel") -> Result:
+    """The verdict on a case, run in this process."""
+    table()
+    return conduct(Trial("values", case, backend, dtype, route), Local(backend))

@@ -1,36 +1,44 @@
-"""The pytest plugin: which backends to certify, what to run, and the matrix at the end.
+"""The pytest plugin: which backends to certify, what to run, what it adds up to, and the report.
 
 pytest --pyargs layerhub_conformance --layerhub-backend mine -n 2
 """
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-DEFINITIONS = ("layerhub_checked", "layerhub_smooth", "layerhub_loss_definition", "layerhub_metric_definition")
+if TYPE_CHECKING:
+    from layerhub_conformance.session import Session
+
+DEFINITIONS = ("layerhub_checked", "layerhub_smooth", "layerhub_loss", "layerhub_metric")
 """The fixtures for tests of definitions, which have no backend."""
-SUBJECTS = ("layerhub_case", "layerhub_loss", "layerhub_metric", "layerhub_optimizer", *DEFINITIONS)
-"""The fixtures that this plugin fills in."""
+TIERS = ("smoke", "certify")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("layerhub", "LayerHub conformance")
     group.addoption("--layerhub-backend", action="append", help="a backend to run on (repeat it; default: all usable)")
     group.addoption("--layerhub-layer", action="append", help="a layer to run (repeat it; default: all)")
-    group.addoption("--layerhub-dtype", action="append", help="a float type (repeat it; default: float32 and float64)")
-    group.addoption("--layerhub-device", help="the device to run on (default: each backend's own)")
     group.addoption(
-        "--layerhub-exhaustive", action="store_true", help="every combination of parameters, not only every pair"
+        "--layerhub-dtype", action="append", help="a float type (repeat it; default: all that checks ask for)"
     )
-    group.addoption("--layerhub-json", action="store_true", help="print the matrix as one line of JSON, last")
+    group.addoption("--layerhub-device", help="the device to run on (default: each backend's own)")
     group.addoption("--layerhub-route", action="append", choices=["kernel", "definition"], help="default: both")
+    group.addoption(
+        "--layerhub-check", action="append", help="a check to run, by the beginning of its name (repeat it)"
+    )
+    group.addoption("--layerhub-case", action="append", help="a case to run, by its id (repeat it)")
+    group.addoption("--layerhub-tier", choices=TIERS, default="certify", help="how much to run (default: certify)")
+    group.addoption("--layerhub-report", help="a folder for report.json, index.html, junit.xml, summary.md, badge.svg")
+    group.addoption("--layerhub-expected", action="append", help="a file of expected failures, beside the suite's own")
+    group.addoption("--layerhub-timeout", type=float, default=60.0, help="seconds that a trial may take (default: 60)")
+    group.addoption("--layerhub-in-process", action="store_true", help="no process of its own for each backend")
+    group.addoption("--layerhub-exhaustive", action="store_true", help="every combination of what is written by hand")
+    group.addoption("--layerhub-json", action="store_true", help="print the matrix as one line of JSON, last")
+    parser.addini("layerhub_expected_failures", "files of expected failures", type="paths", default=[])
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,47 +47,43 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["LAYERHUB_EXHAUSTIVE"] = " ".join(config.getoption("layerhub_layer") or ["*"])
 
 
+def suite(config: pytest.Config) -> Session:
+    """What this process knows of the run; made when the suite is collected: other runs of pytest stay as they are."""
+    if not hasattr(config, "layerhub_session"):
+        from layerhub_conformance.session import Session
+
+        option = config.getoption
+        config.layerhub_session = Session(  # type: ignore[attr-defined]
+            tier=option("layerhub_tier"),
+            backends=option("layerhub_backend"),
+            layers=option("layerhub_layer"),
+            dtypes=option("layerhub_dtype"),
+            routes=option("layerhub_route"),
+            checks=option("layerhub_check"),
+            cases=option("layerhub_case"),
+            device=option("layerhub_device"),
+            limit=option("layerhub_timeout"),
+            isolated=not option("layerhub_in_process"),
+            expected=[*(option("layerhub_expected") or ()), *map(str, config.getini("layerhub_expected_failures"))],
+        )
+    return config.layerhub_session  # type: ignore[attr-defined]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    fixture = next((name for name in metafunc.fixturenames if name in SUBJECTS), None)
+    fixture = next((name for name in metafunc.fixturenames if name in ("layerhub_item", *DEFINITIONS)), None)
     if fixture is None:
         return
-    # Only when this suite is collected, so that pytest runs without it stay as they were.
-    from layerhub.registry import registry
-
-    option = metafunc.config.getoption
-    backends = option("layerhub_backend") or list(registry().usable())
-    dtypes = option("layerhub_dtype") or ["float32", "float64"]
-    routes = option("layerhub_route") or ["kernel", "definition"]
-    for name in backends:
-        registry().backend(name)  # an unknown one is told at once, with what to install
-    subjects = _subjects(fixture, option("layerhub_layer"))
+    session = suite(metafunc.config)
     if fixture in DEFINITIONS:
-        metafunc.parametrize(fixture, [pytest.param(subject, id=name) for name, subject in subjects])
-        return
-    device = (option("layerhub_device"),) if fixture == "layerhub_case" else ()
-    rows = [
-        pytest.param(
-            (subject, backend, dtype, route, *device),
-            id=f"{backend}-{dtype}-{route}-{name}",
-            marks=[
-                pytest.mark.xfail(strict=True, raises=AssertionError, reason=known["reason"])
-                for known in expected_failures()
-                if matches(known, backend, dtype, route, name)
-            ],
-        )
-        for backend in backends
-        for name, subject in subjects
-        for dtype in dtypes
-        for route in routes
-    ]
-    metafunc.parametrize(fixture, rows)
+        metafunc.parametrize(fixture, [pytest.param(s, id=s.id) for s in session.definitions(fixture)])
+    else:
+        metafunc.parametrize(fixture, [pytest.param(item, id=item.id) for item in session.items()])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # A layer that was asked for by name leaves other tests without a subject; pytest would report these as skipped.
-    empty = [
-        item for item in items if set(SUBJECTS) & set(getattr(item, "fixturenames", ())) and _without_subject(item)
-    ]
+    subjects = {"layerhub_item", *DEFINITIONS}
+    empty = [item for item in items if subjects & set(getattr(item, "fixturenames", ())) and _without_subject(item)]
     if empty:
         items[:] = [item for item in items if item not in empty]
         config.hook.pytest_deselected(items=empty)
@@ -90,86 +94,38 @@ def _without_subject(item: pytest.Item) -> bool:
     return mark is not None and "empty parameter set" in mark.kwargs.get("reason", "")
 
 
-@cache
-def expected_failures() -> list[dict[str, str]]:
-    """The entries of expected_failures.toml."""
-    with open(Path(__file__).parent / "expected_failures.toml", "rb") as file:
-        return tomllib.load(file)["failure"]
+@pytest.fixture(scope="session")
+def layerhub_session(request: pytest.FixtureRequest) -> Any:
+    """The run, whose processes end with it."""
+    session = suite(request.config)
+    yield session
+    session.close()
 
 
-def matches(known: dict[str, str], backend: str, dtype: str, route: str, name: str) -> bool:
-    """Whether an entry speaks of this case."""
-    exact = zip((known["backend"], known["dtype"], known["route"]), (backend, dtype, route), strict=True)
-    return all(said in ("*", value) for said, value in exact) and name.startswith(known["case"])
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # Every process has a list, but only the one that all reports come to uses it.
+    for name, value in report.user_properties:
+        if name == "layerhub" and report.when == "call":
+            _results.append(value)
 
 
-def _subjects(fixture: str, names: list[str] | None) -> list[tuple[str, Any]]:
-    """What is to be tested, with ids: cases of layers, losses, metrics or optimizers; only named ones, if any are."""
-    from layerhub.spec import KINDS
-    from layerhub_conformance import test_definitions, test_training
-    from layerhub_conformance.cases import corpus
+_results: list[str] = []
 
-    training = {
-        "layerhub_loss": test_training.LOSSES,
-        "layerhub_metric": test_training.METRICS,
-        "layerhub_optimizer": test_training.OPTIMIZERS,
-    }
-    specs = training.get(fixture.removesuffix("_definition"))
-    if specs is not None:
-        return [] if names else [(test_training.said(spec), spec) for spec in specs]
-    definitions = {"layerhub_checked": test_definitions.CHECKED, "layerhub_smooth": test_definitions.SMOOTH}
-    chosen = {KINDS["layer"].find(name).__name__ for name in names or ()}
-    return [(case.id, case) for case in definitions.get(fixture, corpus()) if not chosen or case.layer in chosen]
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput") or not _results:
+        return
+    outcome = suite(session.config).concluded(_results, session.config.getoption("layerhub_report"))
+    session.config.layerhub_outcome = outcome  # type: ignore[attr-defined]
+    if outcome.fails and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    results: dict[tuple[str, str, str], list[tuple[bool, float]]] = {}
-    for outcome in ("passed", "failed", "xfailed"):
-        for report in terminalreporter.stats.get(outcome, []):
-            found = dict(getattr(report, "user_properties", [])).get("layerhub")
-            if found and report.when == "call":
-                key = (found["layer"], found["backend"], found["dtype"])
-                results.setdefault(key, []).append(
-                    (outcome != "failed", found["worst"] if outcome != "xfailed" else 0.0)
-                )
-    if results:
+    outcome = getattr(terminalreporter.config, "layerhub_outcome", None)
+    if outcome is not None:
         terminalreporter.section("LayerHub conformance")
-        terminalreporter.write(matrix(results))
+        terminalreporter.write(outcome.text())
         if terminalreporter.config.getoption("layerhub_json"):
-            terminalreporter.write_line("\n" + as_json(results))
-
-
-def as_json(results: dict[tuple[str, str, str], list[tuple[bool, float]]]) -> str:
-    """The matrix as data."""
-    rows = [
-        {
-            "layer": layer,
-            "backend": backend,
-            "dtype": dtype,
-            "run": len(found),
-            "passed": sum(ok for ok, _ in found),
-            "worst": max(worst for _, worst in found),
-        }
-        for (layer, backend, dtype), found in sorted(results.items())
-    ]
-    return json.dumps({"layerhub": rows})
-
-
-def matrix(results: dict[tuple[str, str, str], list[tuple[bool, float]]]) -> str:
-    """Layers by backends: passed / run, and the largest share of its bound that an error used."""
-    columns = sorted({(backend, dtype) for _, backend, dtype in results})
-    rows = sorted({layer for layer, _, _ in results})
-    table = [["layer", *(f"{backend} {dtype}" for backend, dtype in columns)]]
-    for layer in rows:
-        cells = []
-        for backend, dtype in columns:
-            found = results.get((layer, backend, dtype), [])
-            passed, worst = sum(ok for ok, _ in found), max((w for _, w in found), default=0.0)
-            cells.append(
-                f"{passed}/{len(found)} {worst:.2f}" + ("" if passed == len(found) else " FAIL") if found else "-"
-            )
-        table.append([layer, *cells])
-    widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", "passed/run, then the largest error as a share of its bound (1.25 is the limit)", ""])
+            terminalreporter.write_line("\n" + outcome.as_json())

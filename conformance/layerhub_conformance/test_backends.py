@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from layerhub.registry import registry
+from layerhub_conformance.bench import BrokenError
 
 
-def test_the_plugins_of_the_backends_have_no_problem(request):
-    names = request.config.getoption("layerhub_backend") or list(registry().usable())
-    for name in names:
-        registry().kernels(name, "Dense")  # loads all kernels
-    plugins = {registry().entries[name][1].name for name in names}
-    wrong = [f"{problem.plugin}: {problem.reason}" for problem in registry().problems if problem.plugin in plugins]
-    assert not wrong, "\n".join(wrong)
+def test_the_plugins_of_the_backends_have_no_problem(layerhub_session):
+    told = []
+    for name in layerhub_session.backends:
+        try:
+            told += layerhub_session.bench(name).call(problems, name)
+        except BrokenError as problem:
+            told.append(f"{name}: {problem}")
+    assert not told, "\n".join(told)
+
+
+def problems(name: str) -> list[str]:
+    """What is wrong with the plugin that a backend comes from, its kernels loaded."""
+    registry().kernels(name, "Dense")
+    plugin = registry().entries[name][1].name
+    return [f"{problem.plugin}: {problem.reason}" for problem in registry().problems if problem.plugin == plugin]

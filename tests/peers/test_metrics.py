@@ -4,7 +4,7 @@ import gc
 
 import numpy as np
 import pytest
-from layerhub_conformance.test_training import METRICS, metric_case, said
+from layerhub_conformance.training import METRICS, metric_case, said
 
 import layerhub as lh
 

@@ -1,24 +1,39 @@
-"""Losses and optimizers on every chosen backend, against their definitions: values, gradients, updates."""
+"""Cases of what trains and measures: losses, metrics, optimizers, regularizers, constraints."""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from layerhub import autodiff
-from layerhub.execution import bound_loss, reduced
-from layerhub.kernels import Call
 from layerhub.losses import get as get_loss
 from layerhub.metrics import get as get_metric
-from layerhub.optimizers import get as get_optimizer
-from layerhub.registry import registry
-from layerhub.running_error import RunningError
-from layerhub.spec.losses import at_least_float32
-from layerhub.variable import HOST
-from layerhub_conformance.oracle import LOSSES as LOSS_ORACLES
-from layerhub_conformance.oracle import METRICS as METRIC_ORACLES
-from layerhub_conformance.reference import Expected, compare
+from layerhub.spec import KINDS
+from layerhub.spec.base import REQUIRED
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A spec that is no layer, as trials take it. spec: its class_name and config, and how its data are drawn."""
+
+    kind: str
+    spec: Mapping[str, Any]
+
+    @property
+    def layer(self) -> str:
+        """The name it is reported under."""
+        return self.spec["class_name"]
+
+    @property
+    def id(self) -> str:
+        return said(self.spec)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.id))
+
 
 LOGITS, SMOOTH = {"from_logits": True}, {"label_smoothing": 0.1}
 IMAGES = {"shape": (3, 4, 5)}
@@ -220,7 +235,6 @@ METRICS = [
 ]
 FIRST = 7
 """Samples in the first of two batches."""
-STEPS = 3
 
 
 def said(spec: dict) -> str:
@@ -285,165 +299,20 @@ def metric_case(spec: dict, dtype: str) -> tuple:
     return get_metric(spec), batches
 
 
-def test_definition_of_a_metric_gives_what_loops_over_plain_numbers_give(layerhub_metric_definition):
-    spec = layerhub_metric_definition
-    metric, batches = metric_case(spec, "float64")
-    expected = bounded_figure(metric, batches, "float64")
-    params = {name: getattr(metric, name) for name in metric.parameters}
-    said = METRIC_ORACLES[spec["class_name"]](params, [tuple(x.tolist() for x in batch) for batch in batches])
-    found = compare(expected, np.asarray(said), "float64")
-    assert found.right, found.detail
-    assert not found.undecided
+def penalties(kind: str) -> Iterator[dict[str, Any]]:
+    """Regularizers or constraints: each by itself, and once with each other value that its parameters' domains name."""
+    for name in sorted(KINDS[kind]):
+        spec: Any = KINDS[kind].find(name)
+        needed = {p.name: p.domain.valid[0] for p in spec.parameters.values() if p.default is REQUIRED}
+        yield {"class_name": name, "config": needed}
+        for parameter in spec.parameters.values():
+            for value in parameter.domain.valid:
+                if value != needed.get(parameter.name, parameter.default):
+                    yield {"class_name": name, "config": needed | {parameter.name: value}}
 
 
-def bounded_figure(metric, batches, dtype):
-    """A metric's figure with its bound, read from its definition."""
-    space = RunningError.of(dtype)
-    state = tuple(space.exact(np.zeros(shape)) for shape in metric.shapes(batches[0][1].shape))
-    for y_true, y_pred, weights in batches:
-        target = y_true if y_true.dtype.kind == "i" else space.exact(y_true)
-        state = metric.define(space, state, target, space.exact(y_pred), space.exact(weights))
-    figure = metric.figure(space, state)
-    return Expected("figure", figure.value, np.asarray(figure.error))
-
-
-def test_metric_means_what_its_definition_says(layerhub_metric, record_property):
-    spec, backend_name, dtype, route = layerhub_metric
-    backend = registry().backend(backend_name)
-    dtype = at_least_float32(dtype)  # as models gather metrics
-    metric, batches = metric_case(spec, dtype)
-    expected = bounded_figure(metric, batches, dtype)
-    state = tuple(backend.asarray(np.zeros(shape), dtype) for shape in metric.shapes(batches[0][1].shape))
-    for batch in batches:
-        state = metric.define(backend.xp, state, *map(backend.asarray, batch))
-    figure = metric.figure(backend.xp, state)
-    judge([expected], [figure], backend, dtype, said(spec), record_property, route)
-
-
-def test_definition_of_a_loss_gives_what_loops_over_plain_numbers_give(layerhub_loss_definition):
-    spec = layerhub_loss_definition
-    loss, y_true, y_pred = loss_case(spec, "float64")
-    bounded = RunningError.of("float64")
-    target = y_true if loss.integer_targets else bounded.exact(y_true)
-    values = loss.define(bounded, target, bounded.exact(y_pred))
-    params = {name: getattr(loss, name) for name in loss.parameters}
-    said = LOSS_ORACLES[spec["class_name"]](params, y_true.tolist(), y_pred.tolist())
-    found = compare(Expected("values", values.value, values.error), np.asarray(said.per_sample), "float64")
-    assert found.right, found.detail
-    rng = np.random.default_rng(5)
-    weights = rng.uniform(0.5, 2, size=values.shape)
-    for reduction in ("sum_over_batch_size", "mean_with_sample_weight", "sum", "none"):
-        if reduction == "mean_with_sample_weight" and not values.shape:
-            continue
-        wanted = LOSS_ORACLES[spec["class_name"]](
-            params | {"reduction": reduction}, y_true.tolist(), y_pred.tolist(), weights.tolist()
-        )
-        whole = reduced(bounded, reduction, values, loss.counts(np, y_true), bounded.exact(weights))
-        found = compare(Expected(reduction, whole.value, whole.error), np.asarray(wanted.reduced), "float64")
-        assert found.right, found.detail
-
-
-def test_loss_means_what_its_definition_says(layerhub_loss, record_property):
-    spec, backend_name, dtype, route = layerhub_loss
-    backend = registry().backend(backend_name)
-    dtype = at_least_float32(dtype)  # as models compute losses
-    loss, y_true, y_pred = loss_case(spec, dtype)
-
-    bounded = RunningError.of(dtype)
-    space = autodiff.Differentiable(bounded)
-    leaf = space.var(bounded.exact(y_pred))
-    target = y_true if loss.integer_targets else bounded.exact(y_true)
-    values = loss.define(space, target, leaf)
-    cotangents = np.asarray(np.random.default_rng(6).normal(size=values.shape)).astype(dtype)
-    (gradient,) = autodiff.gradients([values], [bounded.exact(cotangents)], [leaf])
-    expected = [
-        Expected("values", values.value.value, values.value.error),
-        Expected("gradient of the predictions", gradient.value, gradient.error),
-    ]
-
-    call = bound_loss(registry(), backend, loss, True, route)
-    truth, weights = backend.asarray(y_true), backend.asarray(cotangents)
-
-    def weighted(params):
-        found = call(truth, params[0])
-        return backend.recording_xp.sum(found * weights), found
-
-    _, found, gradients = backend.value_and_grad(weighted, [backend.asarray(y_pred)])
-    plain = bound_loss(registry(), backend, loss, False, route)(truth, backend.asarray(y_pred))
-    assert np.array_equal(backend.to_numpy(plain), backend.to_numpy(autodiff.value_of(found)))
-    judge(expected, [plain, gradients[0]], backend, dtype, said(spec), record_property, route)
-
-
-class Named:
-    """What an optimizer may know of a weight."""
-
-    def __init__(self, path: str, shape: tuple[int, ...]):
-        self.path, self.shape = path, shape
-
-
-def test_optimizer_means_what_its_definition_says(layerhub_optimizer, record_property):
-    spec, backend_name, dtype, route = layerhub_optimizer
-    optimizer, backend = get_optimizer(spec), registry().backend(backend_name)
-    rng = np.random.default_rng(4)
-    shapes = [(3, 4), (5,), (), (5, 2), (2, 3, 2)]
-    weights = [rng.normal(size=shape).astype(dtype) for shape in shapes]
-    gradients = [[(rng.normal(size=shape) * 10.0**-step).astype(dtype) for shape in shapes] for step in range(STEPS)]
-    rules: dict = {}
-    for k, shape in enumerate(shapes):
-        rules.setdefault(optimizer.rule_for(Named(f"layer{k}/{'kernel' if k else 'bias'}", shape)), []).append(k)
-
-    bounded = RunningError.of(dtype)
-    expected: dict[int, list] = {}
-    for rule, places in rules.items():
-        wanted = {k: (bounded.exact(weights[k]), *started(rule, bounded, weights[k])) for k in places}
-        for step, row in enumerate(gradients, start=1):
-            # The coefficients are rounded to the type once, when they reach the device.
-            numbers = tuple(float(c) for c in rule.coefficients(step))
-            wanted = {
-                k: rule.update(bounded, numbers, state[0], bounded.exact(row[k]), *state[1:])
-                for k, state in wanted.items()
-            }
-        for k, state in wanted.items():
-            expected[k] = [
-                Expected(f"part {n} of weight {k} after {STEPS} steps", part.value, part.error)
-                for n, part in enumerate(state)
-            ]
-
-    handles = [backend.variable(w, True, backend.check_device(None), None) for w in weights]
-    slots: dict[int, tuple] = {}
-    for rule, places in rules.items():
-        kernel = registry().kernel(backend.name, rule, Call()) if route == "kernel" else None
-        own = [tuple(backend.asarray(slot, dtype) for slot in rule.start(HOST, weights[k])) for k in places]
-        for step, row in enumerate(gradients, start=1):
-            current, moves = [backend.read(handles[k]) for k in places], [backend.asarray(row[k]) for k in places]
-            numbers = rule.coefficients(step)
-            if kernel is not None:
-                current, own = kernel.function(rule, numbers, current, moves, own)
-            else:
-                moved = [
-                    rule.update(backend.xp, numbers, w, g, *s) for w, g, s in zip(current, moves, own, strict=True)
-                ]
-                current, own = [m[0] for m in moved], [tuple(m[1:]) for m in moved]
-            for k, value in zip(places, current, strict=True):
-                backend.assign(handles[k], value)
-        slots.update(zip(places, own, strict=True))
-    order = range(len(shapes))
-    found = itertools.chain.from_iterable((backend.read(handles[k]), *slots[k]) for k in order)
-    judge([e for k in order for e in expected[k]], list(found), backend, dtype, said(spec), record_property, route)
-
-
-def started(rule, bounded, weight):
-    """The slots of a weight before the first step, without error."""
-    return [bounded.exact(np.asarray(slot, weight.dtype)) for slot in rule.start(HOST, weight)]
-
-
-def judge(expected, found, backend, dtype, name, record_property, route):
-    """Compare, record for the matrix, and fail with what is wrong."""
-    findings = [compare(e, np.asarray(backend.to_numpy(y)), dtype) for e, y in zip(expected, found, strict=True)]
-    worst = max(f.worst for f in findings)
-    kind = name.partition("(")[0]
-    record_property(
-        "layerhub", {"layer": kind, "backend": backend.name, "dtype": dtype, "route": route, "worst": worst}
-    )
-    wrong = [f.detail for f in findings if not f.right]
-    assert not wrong, "\n".join([f"{name} on {backend.name} ({dtype}, {route})", *wrong])
+@cache
+def figures(kind: str) -> tuple[Figure, ...]:
+    """All cases of a kind: "loss", "metric", "optimizer", "regularizer" or "constraint"."""
+    listed = {"loss": LOSSES, "metric": METRICS, "optimizer": OPTIMIZERS}
+    return tuple(Figure(kind, spec) for spec in (listed[kind] if kind in listed else penalties(kind)))

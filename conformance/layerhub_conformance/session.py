@@ -1,0 +1,320 @@
+"""A run of the suite: what it was asked for, the items it consists of, and what their results add up to."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from layerhub.errors import BackendError, ParameterError
+from layerhub.registry import registry
+from layerhub.spec import KINDS
+from layerhub_conformance import expected, judgement
+from layerhub_conformance.bench import Bench, BrokenError, Capabilities, Local
+from layerhub_conformance.case import Case
+from layerhub_conformance.checks import table
+from layerhub_conformance.report.model import FAILING, Cell, Finding, Result, Run
+from layerhub_conformance.trial import Check, conduct
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+ROUTES = ("kernel", "definition")
+USUAL = ("float32", "float64")
+"""The types in which checks run that name none themselves."""
+JUDGED = ("layer", "activation", "loss", "metric", "optimizer", "regularizer", "constraint")
+"""The kinds of specs that backends compute. The others (initializers, schedules) are computed on the host for all."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A check of a subject on a backend: its trials differ in type and route."""
+
+    check: Check
+    subject: Any
+    backend: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.backend}-{self.check.name}-{self.subject.id}"
+
+
+@dataclass
+class Dead:
+    """Stands for a backend that did not load: every trial tells why."""
+
+    backend: str
+    problem: BrokenError
+    foreign: tuple[str, ...] = ()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(self.backend, list(DTYPES), ["cpu"])
+
+    def call(self, function: Any, *args: Any) -> Any:
+        raise self.problem
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Session:
+    """What was asked for, and the processes of the backends. None means all there are."""
+
+    def __init__(
+        self, tier: str = "certify", backends: Sequence[str] | None = None, layers: Sequence[str] | None = None,
+        dtypes: Sequence[str] | None = None, routes: Sequence[str] | None = None, checks: Sequence[str] | None = None,
+        cases: Sequence[str] | None = None, device: str | None = None, limit: float = 60.0, isolated: bool = True,
+        expected: Sequence[str] = (),
+    ):  # fmt: skip
+        self.tier, self.device, self.limit, self.isolated = tier, device, limit, isolated
+        self.backends = list(backends or registry().usable())
+        for name in self.backends:
+            if name not in registry().usable():
+                registry().backend(name)  # says what to install
+        self.layers = {KINDS["layer"].find(name).__name__ for name in layers or ()}
+        self.dtypes, self.routes, self.checks, self.cases = dtypes, routes, checks, cases
+        self._benches: dict[str, Any] = {}
+        self._began = time.time()
+        for path in expected:
+            _also(path)
+
+    # What is to be done
+
+    def items(self) -> Iterator[Item]:
+        """All items; those of one subject come together, so that its reference is made once."""
+        for check in self._wanted_checks():
+            for subject in self._subjects(check):
+                for backend in self.backends:
+                    yield Item(check, subject, backend)
+
+    def _wanted_checks(self) -> list[Check]:
+        found = list(table().values())
+        if not self.checks:
+            return found
+        chosen = [check for check in found if check.name.startswith(tuple(self.checks))]
+        if not chosen:
+            raise ParameterError(f"no check begins with {' or '.join(self.checks)}; there are: {', '.join(table())}")
+        return chosen
+
+    def _subjects(self, check: Check) -> Iterator[Any]:
+        if self.cases:
+            yield from self._named(check)
+            return
+        for subject in check.subjects(self.tier):
+            if not self.layers or (check.kind == "layer" and subject.layer in self.layers):
+                yield subject
+
+    def _named(self, check: Check) -> Iterator[Any]:
+        """The subjects that were asked for by id, which may begin with the name of a check."""
+        for text in self.cases or ():
+            name, _, rest = text.partition(": ")
+            name, wanted = (name, rest) if name in table() else ("values", text)
+            while f"{name}: {rest.partition(': ')[0]}" in table():  # names of checks may have a colon themselves
+                first, _, rest = rest.partition(": ")
+                name, wanted = f"{name}: {first}", rest
+            if name != check.name:
+                continue
+            known = next((subject for subject in check.subjects(self.tier) if subject.id == wanted), None)
+            yield known or Case.parse(wanted)
+
+    def definitions(self, fixture: str) -> list[Any]:
+        """The subjects of tests of definitions, which have no backend."""
+        from layerhub_conformance import test_definitions
+        from layerhub_conformance.training import figures
+
+        if self.tier == "smoke" or self.cases or self.checks:
+            return []
+        kind = fixture.removeprefix("layerhub_")
+        if kind in ("loss", "metric"):
+            return [] if self.layers else list(figures(kind))
+        found = test_definitions.CHECKED if kind == "checked" else test_definitions.SMOOTH
+        return [case for case in found if not self.layers or case.layer in self.layers]
+
+    # Doing it
+
+    def bench(self, backend: str) -> Any:
+        """The bench of a backend, started when it is first needed."""
+        if backend not in self._benches:
+            try:
+                self._benches[backend] = Bench(backend, self.limit) if self.isolated else Local(backend)
+            except (BrokenError, BackendError) as problem:
+                self._benches[backend] = Dead(
+                    backend, problem if isinstance(problem, BrokenError) else BrokenError(str(problem))
+                )
+        return self._benches[backend]
+
+    def run(self, item: Item) -> list[Result]:
+        """The results of an item's trials."""
+        bench = self.bench(item.backend)
+        dtypes = self.dtypes or (USUAL if item.check.dtypes is None else DTYPES)
+        if self.tier == "smoke" and not self.dtypes:
+            dtypes = ("float32",)
+        routes = self.routes or (ROUTES if self.tier != "smoke" else (item.check.routes[0],))
+        return [
+            conduct(trial, bench)
+            for trial in item.check.trials(item.subject, item.backend, dtypes, routes, self.device)
+        ]
+
+    def close(self) -> None:
+        for bench in self._benches.values():
+            bench.close()
+        self._benches.clear()
+
+    # What it adds up to
+
+    @property
+    def complete(self) -> bool:
+        """Whether all cases of the specs were run that were run at all."""
+        return self.tier == "certify" and not (self.cases or self.checks or self.routes)
+
+    def concluded(self, texts: Sequence[str], folder: str | None) -> Conclusion:
+        """The run, from the results as they were sent; written into a folder where one is named."""
+        results = [result for text in texts for result in unpacked(text)]
+        cells = judgement.judge(results, self.complete)
+        stale = self._stale(results) if self.complete and not (self.layers or self.dtypes) else []
+        run = Run(
+            created=datetime.now(UTC).isoformat(timespec="seconds"), layerhub=version("layerhub"),
+            suite=version("layerhub-conformance"), tier=self.tier, command=" ".join(sys.argv), machine=machine(),
+            backends={name: self._described(name) for name in self.backends},
+            registry={kind: sorted(KINDS[kind]) for kind in JUDGED},
+            results=results, cells=cells, seconds=time.time() - self._began,
+        )  # fmt: skip
+        conclusion = Conclusion(run, stale)
+        if folder:
+            conclusion.write(Path(folder))
+        return conclusion
+
+    def _stale(self, results: Sequence[Result]) -> list[str]:
+        """What is wrong with the lists of expected failures: entries that matched nothing that fails."""
+        met = {result.message for result in results if result.verdict == "xfail"}
+        return [
+            f"the expected failure {entry} was not met: strike it"
+            for entry in expected.listed()
+            if entry.backend in ("*", *self.backends) and entry.reason not in met
+        ]
+
+    def _described(self, name: str) -> dict[str, Any]:
+        entry = registry().listing()[name]
+        bench = self._benches.get(name)
+        return {"versions": entry["versions"]} | (bench.capabilities.as_dict() if bench is not None else {})
+
+
+def _also(path: str) -> None:
+    expected.also(path)
+    expected.listed()  # a list that cannot be read is told before anything runs
+
+
+def machine() -> dict[str, str]:
+    """Where the run took place."""
+    return {
+        "python": platform.python_version(), "platform": platform.platform(),
+        "cpu": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+    }  # fmt: skip
+
+
+# Results on their way between processes
+
+
+def packed(results: Sequence[Result]) -> str:
+    """Results as text; what passed is reduced to one finding for each direction."""
+    run = Run("", "", "", "", "", results=[_reduced(result) for result in results])
+    return json.dumps(run.to_json()["results"])
+
+
+def _reduced(result: Result) -> Result:
+    if result.verdict != "pass":
+        return result
+    return replace(result, findings=tuple(_merged(result, d) for d in result.directions if result.findings))
+
+
+def _merged(result: Result, direction: str) -> Finding:
+    found = [f for f in result.findings if f.direction == direction]
+    pool = judgement.Pool()
+    for finding in found:
+        pool.add(finding)
+    return Finding(
+        "", direction, worst=max((f.worst for f in found if f.worst is not None), default=None),
+        undecided=sum(f.undecided for f in found), size=pool.size,
+        resolution=min((f.resolution for f in found if f.resolution is not None), default=None),
+        rms=pool.rms if pool.size else None, mean=pool.mean if pool.size else None,
+        varied=any(f.varied for f in found), grade=max((f.grade for f in found if f.grade), default=None),
+    )  # fmt: skip
+
+
+def unpacked(text: str) -> list[Result]:
+    """The results that ``packed`` made a text of."""
+    data = {"schema_version": 1, "created": "", "layerhub": "", "suite": "", "tier": "", "command": ""}
+    return Run.from_json(data | {"results": json.loads(text), "cells": []}).results
+
+
+@dataclass
+class Conclusion:
+    """A run, and what is wrong beside its cells."""
+
+    run: Run
+    stale: list[str] = field(default_factory=list)
+
+    @property
+    def fails(self) -> bool:
+        return bool(self.stale) or any(cell.verdict in FAILING for cell in self.run.cells)
+
+    def write(self, folder: Path) -> None:
+        """All forms of the report."""
+        from layerhub_conformance.report import write
+
+        write(self.run, folder)
+
+    def as_json(self) -> str:
+        """The matrix as data, in one line."""
+        rows = [
+            {
+                "layer": cell.subject, "backend": cell.backend, "dtype": cell.dtype, "direction": cell.direction,
+                "verdict": cell.verdict, "run": cell.run, "passed": cell.passed, "worst": cell.worst,
+            }
+            for cell in self.run.cells
+        ]  # fmt: skip
+        return json.dumps({"layerhub": rows})
+
+    def text(self) -> str:
+        """The matrix, and what the cells say that no trial says."""
+        reasons = [f"{cell.label}: {'; '.join(cell.reasons)}" for cell in self.run.cells if cell.reasons]
+        return "\n".join([self._matrix, *(["", *reasons] if reasons else []), *self.stale, ""])
+
+    @cached_property
+    def _matrix(self) -> str:
+        """Specs by backends and types: passed / run, and the largest share of its bound that an error used."""
+        columns = sorted({(cell.backend, cell.dtype) for cell in self.run.cells})
+        found: dict[tuple[str, str], dict[tuple[str, str], list[Cell]]] = {}
+        for cell in self.run.cells:
+            row = found.setdefault((cell.kind, cell.subject), {})
+            row.setdefault((cell.backend, cell.dtype), []).append(cell)
+        kinds = {kind: place for place, kind in enumerate(JUDGED)}
+        table = [["", *(f"{backend} {dtype}" for backend, dtype in columns)]]
+        for kind, name in sorted(found, key=lambda key: (kinds.get(key[0], 99), key[1])):
+            table.append([name, *(_told(found[kind, name].get(column, [])) for column in columns)])
+        widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
+        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in table]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        legend = "passed/run, then the largest error as a share of its bound (1.25 is the limit)"
+        return "\n".join([*lines, "", legend])
+
+
+def _told(cells: Sequence[Cell]) -> str:
+    if not cells:
+        return "-"
+    # Trials with gradients count in both directions; those of the forward one are all of them.
+    most = max(cells, key=lambda cell: cell.run)
+    supported = most.run - most.unsupported
+    if not supported:
+        return "unsupported"
+    worst = max((cell.worst for cell in cells if cell.worst is not None), default=0.0)
+    bad = next((cell.verdict for cell in cells if cell.verdict in FAILING), "")
+    return f"{most.passed}/{supported} {worst:.2f}" + (f" {bad.upper()}" if bad else "")
