@@ -8,14 +8,13 @@ a scaling by one part in a million, which stays within every bound. And a cell t
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from layerhub_conformance.report.model import Cell, Finding, Result
+from layerhub_conformance.report.model import Cell, Finding, Pool, Result
 
 EXPERIENCE = Path(__file__).parent / "experience.json"
 """Errors of correct backends: rms and mean of error / bound, by spec, check, type, direction and data set."""
@@ -25,29 +24,6 @@ COARSE = 1e-4
 """The smallest relative fault that at least one float32 case of each layer must be able to show."""
 ENOUGH = 30
 """Elements below which errors are not judged together."""
-
-
-@dataclass
-class Pool:
-    """Errors as shares of their bounds, added up."""
-
-    size: int = 0
-    squares: float = 0.0
-    total: float = 0.0
-
-    def add(self, finding: Finding) -> None:
-        if finding.rms is not None and finding.mean is not None and math.isfinite(finding.rms):
-            self.size += finding.size
-            self.squares += finding.rms**2 * finding.size
-            self.total += finding.mean * finding.size
-
-    @property
-    def rms(self) -> float:
-        return math.sqrt(self.squares / self.size) if self.size else 0.0
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.size if self.size else 0.0
 
 
 def group(result: Result, direction: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from layerhub import autodiff
 from layerhub.errors import MaskDroppedWarning
-from layerhub.plan import Planner
+from layerhub.plan import Plan, Planner
 from layerhub.probe import evaluate_layer
 from layerhub.registry import Registry
 from layerhub.running_error import SMALLEST, UNITS, RunningError
@@ -106,8 +107,8 @@ def by_name(case: Case, got: Any) -> dict[str, np.ndarray | None]:
     return arrays | {f"gradient of {name}": g for name, g in zip(names, got.weight_grads or [], strict=False)}
 
 
-def read(layer: Layer, drawn: Drawn, training: bool, bounded: RunningError) -> Reference:
-    """A layer's definition, read by running-error arrays: values, new weights and gradients."""
+def planned(layer: Layer, drawn: Drawn, training: bool) -> tuple[Plan, list[str | None], list[np.ndarray]]:
+    """(a call of a layer by definitions alone, the names of the weights that it reports, all its weights)"""
     shapes = [x.shape for x in drawn.inputs]
     planner = Planner(DefinitionsOnly(), "", training, 0, route="definition")
     values = [
@@ -116,32 +117,72 @@ def read(layer: Layer, drawn: Drawn, training: bool, bounded: RunningError) -> R
     ]
     begin = [planner.input(s.shape, "float64") for s in drawn.states]
     plan = planner.plan(planner.call(layer, values, "0", begin))
+    weights = dict(zip((spec.name for spec in layer.weight_specs(*shapes)), drawn.weights, strict=True))
+    names = [slot.spec.name if slot.spec.name in weights else None for slot in plan.slots]
+    weights |= {s.name: np.zeros(s.shape) for s in layer.state_specs(*shapes)}
+    return plan, names, [weights[slot.spec.name] for slot in plan.slots]
+
+
+def read(layer: Layer, drawn: Drawn, training: bool, bounded: RunningError) -> Reference:
+    """A layer's definition, read by running-error arrays: values, new weights and gradients."""
+    plan, names, held = planned(layer, drawn, training)
+    masks = tuple(m for m in drawn.masks if m is not None)
+    return read_plan(plan, names, held, drawn.inputs, bounded, drawn.cotangents, masks, drawn.states)
+
+
+def read_outputs(layer: Layer, drawn: Drawn, training: bool, bounded: RunningError) -> Reference:
+    """The same of the outputs and the mask alone."""
+    plan, _, held = planned(layer, drawn, training)
+
+    def exact(x: np.ndarray) -> Any:
+        return x if x.dtype.kind in "ib" else bounded.exact(x)
+
+    given, masks = [exact(x) for x in (*drawn.inputs, *drawn.states)], tuple(m for m in drawn.masks if m is not None)
+    with np.errstate(all="ignore"):
+        outputs, _, out_masks, _ = plan.function(bounded)([exact(w) for w in held], given, masks, 0)
+    return Reference([_expected(f"output {k}", y) for k, y in enumerate(outputs)], _array(out_masks))
+
+
+def read_plan(
+    plan: Plan,
+    names: Sequence[str | None],
+    held: Sequence[np.ndarray],
+    inputs: Sequence[np.ndarray],
+    bounded: RunningError,
+    cotangents: Sequence[np.ndarray | None],
+    masks: tuple[np.ndarray, ...] = (),
+    states: Sequence[np.ndarray] = (),
+) -> Reference:
+    """A plan of definitions, read by running-error arrays. names: of its weights; None for those not reported."""
     space = autodiff.Differentiable(bounded)
 
     def variable(x: np.ndarray) -> Any:
         return x if x.dtype.kind in "ib" else space.var(bounded.exact(x))
 
-    names = [spec.name for spec in layer.weight_specs(*shapes)]
-    weights = dict(zip(names, map(variable, drawn.weights), strict=True))
-    weights |= {s.name: variable(np.zeros(s.shape)) for s in layer.state_specs(*shapes)}
-    held = [weights[slot.spec.name] for slot in plan.slots]
-    inputs = [variable(x) for x in drawn.inputs]
-    states = [variable(s) for s in drawn.states]
-    masks = tuple(m for m in drawn.masks if m is not None)
+    variables, given = [variable(w) for w in held], [variable(x) for x in inputs]
     run = plan.function(space, differentiate=True)
     with np.errstate(all="ignore"):
-        outputs, updates, out_masks, _ = run(held, [*inputs, *states], masks, 0)
+        outputs, updates, out_masks, _ = run(variables, [*given, *(variable(s) for s in states)], masks, 0)
         arrays = [_expected(f"output {k}", y) for k, y in enumerate(outputs)]
-        after = {plan.slots[i].spec.name: value for i, value in zip(plan.updated, updates, strict=True)}
-        arrays += [_expected(f"{name} after the call", after[name]) for name in names if name in after]
-        leaves = [x for x in inputs if isinstance(x, autodiff.Var)] + held
-        found = autodiff.gradients(outputs, [bounded.exact(c) for c in drawn.cotangents], leaves)
-    labels = [f"gradient of input {i}" for i, x in enumerate(inputs) if isinstance(x, autodiff.Var)]
-    labels += [f"gradient of {slot.spec.name}" for slot in plan.slots]
-    trained = [True] * len(labels[: len(labels) - len(held)]) + [slot.spec.trainable for slot in plan.slots]
-    arrays += [_expected(what, g) for what, g, wanted in zip(labels, found, trained, strict=True) if wanted]
-    mask = out_masks[0] if out_masks else None
-    return Reference(arrays, None if mask is None else np.asarray(getattr(mask, "value", mask)))
+        after = zip(plan.updated, updates, strict=True)
+        arrays += [_expected(f"{names[i]} after the call", value) for i, value in after if names[i]]
+        leaves = [x for x in given if isinstance(x, autodiff.Var)] + variables
+        pairs = [(y, bounded.exact(c)) for y, c in zip(outputs, cotangents, strict=True) if c is not None]
+        found = autodiff.gradients([y for y, _ in pairs], [c for _, c in pairs], leaves)
+    told = [f"gradient of input {i}" for i, x in enumerate(given) if isinstance(x, autodiff.Var)]
+    wanted = [
+        *(True for _ in told),
+        *(slot.spec.trainable and name for slot, name in zip(plan.slots, names, strict=True)),
+    ]
+    told += [f"gradient of {name}" for name in names]
+    arrays += [_expected(what, g) for what, g, asked in zip(told, found, wanted, strict=True) if asked]
+    return Reference(arrays, _array(out_masks))
+
+
+def _array(masks: Sequence[Any]) -> np.ndarray | None:
+    """The first mask, as an ndarray."""
+    mask = masks[0] if masks else None
+    return None if mask is None else np.asarray(getattr(mask, "value", mask))
 
 
 def _expected(what: str, x: Any) -> Expected:

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -18,15 +18,17 @@ from typing import Any
 from layerhub.errors import BackendError, ParameterError
 from layerhub.registry import registry
 from layerhub.spec import KINDS
-from layerhub_conformance import expected, judgement
+from layerhub_conformance import expected, judgement, reproducer
 from layerhub_conformance.bench import Bench, BrokenError, Capabilities, Local
 from layerhub_conformance.case import Case
 from layerhub_conformance.checks import table
-from layerhub_conformance.report.model import FAILING, Cell, Finding, Result, Run
-from layerhub_conformance.trial import Check, conduct
+from layerhub_conformance.report.model import FAILING, Cell, Result, Run
+from layerhub_conformance.trial import Check, Trial, conduct
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 ROUTES = ("kernel", "definition")
+SCRIPTED = ("values", "compiled", "short types")
+"""The checks whose trials can be written as scripts: one call, and what it must give."""
 USUAL = ("float32", "float64")
 """The types in which checks run that name none themselves."""
 JUDGED = ("layer", "activation", "loss", "metric", "optimizer", "regularizer", "constraint")
@@ -77,8 +79,7 @@ class Session:
         self.tier, self.device, self.limit, self.isolated = tier, device, limit, isolated
         self.backends = list(backends or registry().usable())
         for name in self.backends:
-            if name not in registry().usable():
-                registry().backend(name)  # says what to install
+            registry().check_usable(name)
         self.layers = {KINDS["layer"].find(name).__name__ for name in layers or ()}
         self.dtypes, self.routes, self.checks, self.cases = dtypes, routes, checks, cases
         self._benches: dict[str, Any] = {}
@@ -187,10 +188,27 @@ class Session:
             registry={kind: sorted(KINDS[kind]) for kind in JUDGED},
             results=results, cells=cells, seconds=time.time() - self._began,
         )  # fmt: skip
-        conclusion = Conclusion(run, stale)
+        conclusion = Conclusion(run, stale, [str(path) for path in self._scripts(results, Path(folder or "."))])
         if folder:
             conclusion.write(Path(folder))
         return conclusion
+
+    def _scripts(self, results: Sequence[Result], folder: Path) -> Iterator[Path]:
+        """A script for each failing trial of the cases that were asked for; where none fails, for the first trial."""
+        shown = [r for r in results if r.check in SCRIPTED and r.verdict != "unsupported"] if self.cases else []
+        folder.mkdir(parents=True, exist_ok=True)
+        for result in [r for r in shown if r.verdict in FAILING] or shown[:1]:
+            subject = next(s for s in self._named(table()[result.check]) if s.id == result.case)
+            trial = Trial(
+                result.check,
+                subject,
+                result.backend,
+                result.dtype,
+                result.route,
+                self.device,
+                result.mode == "compiled",
+            )
+            yield reproducer.write(trial, folder)
 
     def _stale(self, results: Sequence[Result]) -> list[str]:
         """What is wrong with the lists of expected failures: entries that matched nothing that fails."""
@@ -224,29 +242,9 @@ def machine() -> dict[str, str]:
 
 
 def packed(results: Sequence[Result]) -> str:
-    """Results as text; what passed is reduced to one finding for each direction."""
-    run = Run("", "", "", "", "", results=[_reduced(result) for result in results])
+    """Results as text, as a report has them."""
+    run = Run("", "", "", "", "", results=list(results))
     return json.dumps(run.to_json()["results"])
-
-
-def _reduced(result: Result) -> Result:
-    if result.verdict != "pass":
-        return result
-    return replace(result, findings=tuple(_merged(result, d) for d in result.directions if result.findings))
-
-
-def _merged(result: Result, direction: str) -> Finding:
-    found = [f for f in result.findings if f.direction == direction]
-    pool = judgement.Pool()
-    for finding in found:
-        pool.add(finding)
-    return Finding(
-        "", direction, worst=max((f.worst for f in found if f.worst is not None), default=None),
-        undecided=sum(f.undecided for f in found), size=pool.size,
-        resolution=min((f.resolution for f in found if f.resolution is not None), default=None),
-        rms=pool.rms if pool.size else None, mean=pool.mean if pool.size else None,
-        varied=any(f.varied for f in found), grade=max((f.grade for f in found if f.grade), default=None),
-    )  # fmt: skip
 
 
 def unpacked(text: str) -> list[Result]:
@@ -257,10 +255,11 @@ def unpacked(text: str) -> list[Result]:
 
 @dataclass
 class Conclusion:
-    """A run, and what is wrong beside its cells."""
+    """A run, what is wrong beside its cells, and the scripts that show it."""
 
     run: Run
     stale: list[str] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
 
     @property
     def fails(self) -> bool:
@@ -286,7 +285,8 @@ class Conclusion:
     def text(self) -> str:
         """The matrix, and what the cells say that no trial says."""
         reasons = [f"{cell.label}: {'; '.join(cell.reasons)}" for cell in self.run.cells if cell.reasons]
-        return "\n".join([self._matrix, *(["", *reasons] if reasons else []), *self.stale, ""])
+        scripts = [f"as a script of its own: {path}" for path in self.scripts]
+        return "\n".join([self._matrix, *(["", *reasons] if reasons else []), *self.stale, *scripts, ""])
 
     @cached_property
     def _matrix(self) -> str:
