@@ -1,32 +1,51 @@
-"""The command line: backends, layers, describe, kernels, conformance. ``--json`` gives every table as data."""
+"""The command line: what is installed, what it does, whether it conforms. ``--json`` gives every table as data."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import textwrap
-from importlib.util import find_spec
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any
 
 import click
 
 from layerhub import __version__, reference
-from layerhub.config import FLOATS
 from layerhub.errors import LayerHubError
 from layerhub.kernels import SIGNATURES
 from layerhub.registry import registry
 from layerhub.spec import KINDS
 
+ELSEWHERE = {"conformance": "layerhub-conformance", "compare": "layerhub-conformance"}
+"""Commands that distributions of their own bring, as entry points of the group ``layerhub.commands``."""
+
 
 class Group(click.Group):
-    """A command group in which LayerHub's own errors are one line, and exit with 2."""
+    """A command group in which LayerHub's own errors are one line, and exit with 2; others may add commands to it."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*super().list_commands(context), *(entry.name for entry in _commands())})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        own = super().get_command(context, name)
+        if own is not None:
+            return own
+        for entry in _commands():
+            if entry.name == name:
+                return entry.load()
+        if name in ELSEWHERE:
+            context.fail(f"{name} is not installed: pip install {ELSEWHERE[name]}")
+        return None
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except LayerHubError as problem:
             raise click.UsageError(str(problem)) from None
+
+
+def _commands() -> EntryPoints:
+    return entry_points(group="layerhub.commands")
 
 
 as_json = click.option("--json", "data", is_flag=True, help="Print JSON instead of a table.")
@@ -217,57 +236,33 @@ def kernels(name: str, kind: str, data: bool) -> None:
             }
         )
     show(rows, f"What serves {spec.__name__}", data)
+    for problem in registry().problems:
+        click.echo(f"{problem.plugin}: {problem.reason}", err=True)
 
 
-@main.command()
-@click.option("--backend", multiple=True, help="A backend to run on; repeat it. Default: all usable ones.")
-@click.option("--layer", multiple=True, help="A layer to run; repeat it. Default: all.")
+@main.command("new-backend")
+@click.argument("name")
+@click.option("--into", metavar="DIR", help="The folder of the project. Default: layerhub-NAME.")
 @click.option(
-    "--dtype", multiple=True, type=click.Choice(FLOATS), help="A float type; repeat it. Default: float32 and float64."
+    "--namespace",
+    metavar="MODULE",
+    help="The module with the functions of the array API standard. Default: the module NAME, else numpy.",
 )
-@click.option("--device", help="The device to run on.")
-@click.option("-n", "workers", default="1", help="How many processes to run in.")
-@click.option("--exhaustive", is_flag=True, help="Every combination of parameters, not only every pair; takes long.")
-@as_json
-def conformance(
-    backend: tuple[str, ...],
-    layer: tuple[str, ...],
-    dtype: tuple[str, ...],
-    device: str | None,
-    workers: str,
-    exhaustive: bool,
-    data: bool,
-) -> None:
-    """Prove that backends compute what the definitions mean. Exits with 0 when all pass, 1 on failures, 2 on misuse."""
-    if find_spec("layerhub_conformance") is None:
-        raise click.UsageError("the conformance suite is not installed: pip install layerhub-conformance")
-    for name in backend:
-        registry().backend(name)
-    for name in layer:
-        KINDS["layer"].find(name)
-    chosen = [("backend", backend), ("layer", layer), ("dtype", dtype), ("device", (device,) if device else ())]
-    options = [f"--layerhub-{option}={value}" for option, values in chosen for value in values]
-    options += [f"-n{workers}"] if workers != "1" else []
-    options += ["--layerhub-exhaustive"] if exhaustive else []
-    options += ["--layerhub-json"] if data else []
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--pyargs",
-        "layerhub_conformance",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        *options,
-    ]
-    # A process of its own, so that what pytest and the frameworks leave behind ends with it.
-    done = subprocess.run(command, stdout=subprocess.PIPE if data else None, text=True)
-    if data:
-        lines = [line for line in done.stdout.splitlines() if line.startswith('{"layerhub"')]
-        click.echo(lines[-1] if lines else json.dumps({"layerhub": [], "error": done.stdout[-2000:]}))
-    # pytest's 0 and 1 mean what ours do; all it has beside them is misuse.
-    sys.exit(done.returncode if done.returncode in (0, 1) else 2)
+def new_backend(name: str, into: str | None, namespace: str | None) -> None:
+    """Write the project of a new backend: a plugin that installs, is found and conforms as it stands."""
+    from layerhub import scaffold
+
+    scaffold.check_name(name)
+    module, reason = scaffold.namespace_for(name, namespace)
+    paths = scaffold.new_backend(name, into, module)
+    for path in paths:
+        click.echo(path)
+    click.echo(f"\nIt runs on {module}" + (f", since {reason}." if reason else "."))
+    click.echo(f"""Next:
+    cd {into or f"layerhub-{name}"}
+    python -m pip install -e ".[test]"
+    layerhub backends
+    layerhub conformance --backend {name}""")
 
 
 if __name__ == "__main__":

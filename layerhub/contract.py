@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from layerhub import autodiff
-from layerhub.errors import BackendError, DTypeError
+from layerhub.config import FLOATS
+from layerhub.errors import BackendError, DTypeError, PluginError
 from layerhub.execution import Executor, Program
-from layerhub.namespace import Namespace
+from layerhub.namespace import STANDARD, Namespace
 
 
 class Cell:
@@ -51,6 +52,30 @@ class Backend:
 
     def __init__(self) -> None:
         self.xp = Namespace(self.namespace, **self.extras)
+        self._reached: set[str] = set()
+
+    def check(self) -> None:
+        """Raise PluginError where the library has not what is declared; called once, when the backend is loaded."""
+        who = type(self).__name__
+        if not hasattr(self, "xp"):
+            raise PluginError(f"{who}.__init__ must call super().__init__()")
+        missing = [name for name in STANDARD if not hasattr(self.xp, name)]
+        if missing:
+            raise PluginError(
+                f"{who}.namespace, {self.xp.base!r}, lacks {', '.join(missing)}: give them in {who}.extras, "
+                "as the Python array API standard has them"
+            )
+        absent = [name for name in self.dtypes if not self._has(name)]
+        if absent:
+            raise PluginError(
+                f"{who}.dtypes has {', '.join(absent)}, but its namespace has not: leave out what it lacks"
+            )
+
+    def _has(self, dtype: str) -> bool:
+        try:
+            return dtype in FLOATS and self.dtype(dtype) is not None
+        except DTypeError:
+            return False
 
     # Arrays
 
@@ -89,10 +114,29 @@ class Backend:
         """The device's full name; the default one for None. Raises BackendError where there is no such device."""
         available = self.devices()
         if device is None:
-            return available[0]
+            device = available[0]
         if device not in available:
             raise BackendError(f"the backend {self.name!r} has no device {device!r}; it has: {', '.join(available)}")
+        if device not in self._reached:
+            self._reach(device)
         return device
+
+    def _reach(self, device: str) -> None:
+        """Put an array on a device, once, to see that this can be done."""
+        who = f"the backend {self.name!r} lists the device {device!r}"
+        try:
+            found = self.device_of(self.asarray(np.zeros(1, "float32"), None, device))
+        except Exception as problem:
+            raise BackendError(
+                f"{who}, but cannot put an array there ({type(problem).__name__}: {problem}): "
+                "devices() must name only what can be used"
+            ) from problem
+        if found != device:
+            raise BackendError(
+                f"{who}, but an array that was put there is on {found!r}: asarray() must follow its argument device, "
+                "and device_of() must use the names of devices()"
+            )
+        self._reached.add(device)
 
     def xp_on(self, device: str) -> Any:
         """The namespace, whose functions that make arrays out of nothing make them on a device."""

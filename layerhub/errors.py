@@ -42,6 +42,14 @@ class StateError(LayerHubError, RuntimeError):
     """Something was asked for too early: before a layer has weights, before a model is compiled."""
 
 
+class FileFormatError(LayerHubError, ValueError):
+    """A file is damaged, or is not what it should be. Nothing was changed."""
+
+
+class MissingPackageError(LayerHubError, ImportError):
+    """A library that this needs is not installed; the message has the command that installs it."""
+
+
 class UnknownNameError(LayerHubError, LookupError, AttributeError):
     """No layer, activation, loss, … of that name is registered."""
 

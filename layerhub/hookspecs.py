@@ -51,6 +51,23 @@ class BackendEntry:
     install: str = ""
 
 
+@dataclass(frozen=True)
+class Exporter:
+    """A file format that models can be written in.
+
+    suffix: of the files, with its dot; no other plugin may use it.
+    load: gives ``write(model, file, **options)``, which writes to a file that is open for bytes, and leaves the model
+        as it is; here the framework may be imported. The options are those that the signature names.
+    requires: modules that must be importable.
+    install: the command that installs what is required.
+    """
+
+    suffix: str
+    load: Callable[[], Callable[..., None]]
+    requires: tuple[str, ...] = ()
+    install: str = ""
+
+
 @hookspec
 def layerhub_backend() -> BackendEntry | Iterable[BackendEntry]:  # type: ignore[empty-body]
     """Offer a backend.
@@ -80,6 +97,17 @@ def layerhub_kernels(backend: str) -> Any:
 
     :param backend: the backend's name.
     :return: a KernelSet, or several; None when you have none for this backend.
+    """
+
+
+@hookspec
+def layerhub_exporters() -> Exporter | Iterable[Exporter]:  # type: ignore[empty-body]
+    """Offer file formats for ``model.export``.
+
+    Called once, when a model is exported for the first time. Do not import what writes the format here: name it in
+    ``requires``, and import it in ``load``.
+
+    :return: an Exporter, or several.
     """
 
 

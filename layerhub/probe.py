@@ -10,8 +10,8 @@ import numpy as np
 
 from layerhub import autodiff
 from layerhub.config import compute_dtype, variable_dtype
-from layerhub.errors import BackendError, ParameterError, ShapeError, WeightsError
-from layerhub.plan import Planner, recorded
+from layerhub.errors import BackendError, KernelError, ParameterError, ShapeError, WeightsError
+from layerhub.plan import Plan, Planner, recorded
 from layerhub.registry import registry
 from layerhub.spec.layer import Layer
 from layerhub.variable import initial_value
@@ -64,6 +64,7 @@ def evaluate_layer(
     if computed not in target.dtypes:
         raise BackendError(f"the backend {backend!r} has no {dtype}; its float types: {', '.join(target.dtypes)}")
     device = target.check_device(device)
+    target.check_serves(type(layer).__name__)
     layer = layer.replace(dtype=dtype)
     inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     arrays = [None if x is None else _typed(x, computed) for x in inputs]
@@ -85,6 +86,10 @@ def evaluate_layer(
     ]
     begin = [planner.input(s.shape, str(s.dtype)) for s in states]
     plan = planner.plan(planner.call(layer, values, "0", begin))
+    for step in plan.steps:
+        target.check_serves(type(step.target).__name__)
+        # Here, so that models need not look at what kernels give.
+        step.kernel = step.kernel and step.kernel.watched(target)
     wanted = layer.weight_specs(*shapes)
     if weights is None:
         weights = [initial_value(spec, seed, f"0/{spec.name}") for spec in wanted]
@@ -104,38 +109,75 @@ def evaluate_layer(
     held = [native(by_name[slot.spec.name].astype(_host(kept)), kept) for slot in plan.slots]
     flat = [native(x, computed if x.dtype.kind == "f" else None) for x in (*arrays, *states) if x is not None]
     native_masks = tuple(native(m) for m in masks if m is not None)
-    xp = target.xp_on(device)
-    recording_xp = xp if target.own_autodiff else target.recording_xp
     if cotangents is not None:
         cotangents = _fitting(layer, target, plan, cotangents)
         cotangents = [None if c is None else native(_typed(c, computed), computed) for c in cotangents]
+    outputs, updates, out_masks, gradients = run_plan(
+        plan, target, device, held, flat, native_masks, cotangents, compiled, repr(layer)
+    )
 
-    def whole(held: list, flat: list, masks: tuple, cotangents: list | None) -> tuple:
-        if cotangents is None:
-            return *recorded(plan, xp)(held, flat, masks, 0)[:3], None
-        return _differentiated(target, recording_xp, plan, held, flat, masks, cotangents)
+    def fetch(x: Any) -> np.ndarray:
+        """An ndarray of its own: native arrays may be views of the inputs, of each other, or of nothing that lasts."""
+        return np.array(target.to_numpy(x))
 
-    run = target.compiled(whole) if compiled else whole
-    outputs, updates, out_masks, gradients = run(held, flat, native_masks, cotangents)
-    fetch = target.to_numpy
     after = dict(zip((slot.spec.name for slot in plan.slots), held, strict=True))
     for index, value in zip(plan.updated, updates, strict=True):
         after[plan.slots[index].spec.name] = value
     found = Evaluation(
-        [np.asarray(fetch(y)) for y in outputs],
-        None if out_masks[0] is None else np.asarray(fetch(out_masks[0])),
-        [np.asarray(fetch(after[spec.name])) for spec in wanted],
-        routes=[step.route for step in plan.steps if step.target is not None],
+        [fetch(y) for y in outputs],
+        None if out_masks[0] is None else fetch(out_masks[0]),
+        [fetch(after[spec.name]) for spec in wanted],
+        routes=_routes(plan),
     )
     if gradients is not None:
         names = [slot.spec.name for slot in plan.slots]
         of_inputs = iter(gradients)
-        found.input_grads = [
-            None if x is None or (g := next(of_inputs)) is None else np.asarray(fetch(g)) for x in arrays
-        ]
+        found.input_grads = [None if x is None or (g := next(of_inputs)) is None else fetch(g) for x in arrays]
         of_weights = dict(zip(names, gradients[len(flat) :], strict=True))
-        found.weight_grads = [np.asarray(fetch(of_weights[s.name])) if s.trainable else None for s in wanted]
+        found.weight_grads = [fetch(of_weights[s.name]) if s.trainable else None for s in wanted]
     return found
+
+
+def run_plan(
+    plan: Plan,
+    backend: Any,
+    device: str,
+    held: Sequence[Any],
+    inputs: Sequence[Any],
+    masks: tuple[Any, ...] = (),
+    cotangents: Sequence[Any] | None = None,
+    compiled: bool = False,
+    who: str = "the plan",
+) -> tuple[Any, Any, Any, list[Any] | None]:
+    """(outputs, updates, masks, gradients of inputs and weights) of a plan, all of them native arrays.
+
+    held: the weights, by number. cotangents: as of ``evaluate_layer``; None asks for no gradients, which then are None.
+    Raises KernelError where an input or weight was changed in place; ``who`` names what was run.
+    """
+    xp = backend.xp_on(device)
+    recording_xp = xp if backend.own_autodiff else backend.recording_xp
+
+    def whole(held: list, flat: list, masks: tuple, cotangents: list | None) -> tuple:
+        if cotangents is None:
+            return *recorded(plan, xp)(held, flat, masks, 0)[:3], None
+        return _differentiated(backend, recording_xp, plan, held, flat, masks, cotangents)
+
+    run = backend.compiled(whole) if compiled else whole
+    given = (*inputs, *held)
+    before = [np.array(backend.to_numpy(x)) for x in given]
+    found = run(list(held), list(inputs), masks, None if cotangents is None else list(cotangents))
+    for x, old in zip(given, before, strict=True):
+        if not np.array_equal(backend.to_numpy(x), old, equal_nan=old.dtype.kind == "f"):
+            raise KernelError(
+                f"{who} on {backend.name!r}, served by {', '.join(sorted(_routes(plan)))}: the call changed an input "
+                f"or weight of shape {old.shape} in place; a kernel must be pure"
+            )
+    return found
+
+
+def _routes(plan: Any) -> list[str]:
+    """What serves each step."""
+    return [step.route for step in plan.steps if step.target is not None]
 
 
 def _fitting(layer: Layer, target: Any, plan: Any, cotangents: Any) -> list[Any]:
@@ -165,10 +207,11 @@ def _differentiated(target: Any, xp: Any, plan: Any, held: list, flat: list, mas
         for y, cotangent in zip(outputs, cotangents, strict=False):
             if cotangent is not None:
                 term = xp.sum(y * cotangent)
-                total = term if total is None else total + term
+                # Not all of the terms are recorded, and not every array library adds to what it does not know.
+                total = term if total is None else xp.add(total, term)
         return total, (outputs, updates, out_masks)
 
-    _, aux, found = target.value_and_grad(weighted, [*(flat[i] for i in floating), *held])
+    aux, found = _gradients(target, weighted, [*(flat[i] for i in floating), *held])
     outputs, updates, out_masks = aux if not isinstance(xp, autodiff.Differentiable) else map(autodiff.value_of, aux)
     of_inputs: list[Any] = [None] * len(flat)
     for i, gradient in zip(floating, found, strict=False):
@@ -176,9 +219,23 @@ def _differentiated(target: Any, xp: Any, plan: Any, held: list, flat: list, mas
     return outputs, updates, out_masks, of_inputs + found[len(floating) :]
 
 
+def _gradients(target: Any, function: Any, params: list) -> tuple[Any, list]:
+    """(aux, gradients) of a function of these arrays; raises BackendError where the backend has not what it claims."""
+    who = f"the backend {target.name!r} says has_gradients = True, but its value_and_grad()"
+    remedy = "leave value_and_grad() out, and the core differentiates; or set has_gradients = False"
+    try:
+        _, aux, found = target.value_and_grad(function, params)
+    except NotImplementedError as problem:
+        raise BackendError(f"{who} raised NotImplementedError: {problem}: {remedy}") from problem
+    if len(found) != len(params):
+        raise BackendError(f"{who} gave {len(found)} gradients of {len(params)} arrays: {remedy}")
+    return aux, found
+
+
 def _typed(x: Any, dtype: str) -> np.ndarray:
+    """Host data in the type of computation where they are floats; in the machine's order of bytes in any case."""
     array = np.asarray(x)
-    return array.astype(_host(dtype)) if array.dtype.kind == "f" else array
+    return array.astype(_host(dtype) if array.dtype.kind == "f" else array.dtype.newbyteorder("="), copy=False)
 
 
 def _host(dtype: str) -> str:

@@ -6,10 +6,11 @@ reaches another: each has a plugin manager of its own, and its problem is kept t
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from types import ModuleType
@@ -19,11 +20,16 @@ import pluggy
 
 from layerhub import hookspecs
 from layerhub.errors import BackendError, KernelError, ParameterError, PluginError, suggest
-from layerhub.hookspecs import API_VERSIONS, BackendEntry
+from layerhub.hookspecs import API_VERSIONS, BackendEntry, Exporter
 from layerhub.kernels import Call, Kernel, KernelSet
 from layerhub.spec import KINDS, Spec, collect
 
 GROUP = "layerhub"
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("layerhub_"))
+
+
+KNOWN_FORMATS = {".onnx": "pip install layerhub-onnxruntime"}
+"""Suffixes of files that a plugin may write which is not installed, and how to install it."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,9 @@ class Plugin:
         self.name = name
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
-        api = getattr(module, "LAYERHUB_API", None)
-        if api not in API_VERSIONS:
-            supported = ", ".join(map(str, API_VERSIONS))
-            said = "declares no LAYERHUB_API" if api is None else f"was written for plugin API {api}"
-            raise PluginError(f"{said}; this LayerHub supports {supported}: set LAYERHUB_API in the plugin's module")
+        self._check_version(module)
+        self._check_names(module)
         self.manager.register(module, name)
-        self.manager.check_pending()
-        for known in vars(hookspecs):
-            function = getattr(module, known, None) if known.startswith("layerhub_") else None
-            if function is not None and not hasattr(function, "layerhub_impl"):
-                raise PluginError(f"{known} is not marked, so it would never be called; put @hookimpl before it")
         for hook in self.manager.get_hookcallers(module) or ():
             for implementation in hook.get_hookimpls():
                 if implementation.kwargnames:
@@ -60,6 +58,29 @@ class Plugin:
                         f"{hook.name}: the argument {argument!r} has a default, so it would never receive its value; "
                         "write it without one"
                     )
+
+    @staticmethod
+    def _check_version(module: Any) -> None:
+        api = getattr(module, "LAYERHUB_API", None)
+        if api in API_VERSIONS:
+            return
+        newer = isinstance(api, int) and api >= API_VERSIONS.stop
+        said = "declares no LAYERHUB_API" if api is None else f"was written for plugin API {api!r}"
+        remedy = "pip install --upgrade layerhub" if newer else "set LAYERHUB_API in the plugin's module"
+        raise PluginError(f"{said}; this LayerHub supports {', '.join(map(str, API_VERSIONS))}: {remedy}")
+
+    @staticmethod
+    def _check_names(module: Any) -> None:
+        """Raise PluginError for a hook that pluggy would never call, by its name or for want of its mark."""
+        for name in dir(module):
+            function = getattr(module, name, None)
+            if not inspect.isroutine(function):
+                continue
+            marked = hasattr(function, "layerhub_impl")
+            if name not in HOOKS and (marked or name.startswith("layerhub_")):
+                raise PluginError(f"{name} is no hook.{suggest(name, HOOKS)} The hooks are: {', '.join(HOOKS)}")
+            if name in HOOKS and not marked:
+                raise PluginError(f"{name} is not marked, so it would never be called; put @hookimpl before it")
 
     def ask(self, hook: str, **arguments: Any) -> list[Any]:
         """The plugin's answers to a hook: flat, without None."""
@@ -80,6 +101,7 @@ class Registry:
         self._loaded: dict[str, Any] = {}
         self._kernels: dict[str, dict[tuple[str, str], list[Kernel]]] = {}
         self._overrides: dict[tuple[str, str, str], Kernel] = {}
+        self._exporters: dict[str, tuple[Exporter, Plugin]] | None = None
         self._lock = threading.RLock()
         for name, load in plugins:
             with self._reporting(name):
@@ -136,24 +158,24 @@ class Registry:
         """The backends that are in use in this process."""
         return list(self._loaded.values())
 
-    def _load(self, name: str) -> Any:
+    def check_usable(self, name: str) -> None:
+        """Raise BackendError, saying what to install, where a backend cannot be used; nothing is imported for it."""
         if name not in self.entries:
-            broken = [p for p in self.problems if p.plugin == name]
-            if broken:
-                raise BackendError(f"the plugin {name!r} is installed but broken: {broken[0].reason}")
-            hint = suggest(name, self.entries) or f" If there is one, install it: pip install layerhub-{name}"
-            raise BackendError(f"no backend is called {name!r} (installed: {', '.join(self.entries)}).{hint}")
-        entry, plugin = self.entries[name]
+            raise BackendError(self._why_unknown(name))
+        entry, _ = self.entries[name]
         missing = [module for module in entry.requires if not _importable(module)]
         if missing:
             how = f": {entry.install}" if entry.install else ""
             raise BackendError(
                 f"the backend {name!r} needs {', '.join(missing)}, which is not installed; install it{how}"
             )
+
+    def _load(self, name: str) -> Any:
+        self.check_usable(name)
+        entry, plugin = self.entries[name]
         try:
             found = entry.load()
-            if isinstance(found, type) or not callable(getattr(found, "executor", None)):
-                raise PluginError(f"its load() gave {found!r}, which is no layerhub.contract.Backend")
+            _check_loaded(found, name)
         except Exception as problem:
             told = Problem(plugin.name, f"the backend {name!r} does not load: {_told(problem)}")
             if told not in self.problems:
@@ -163,6 +185,22 @@ class Registry:
             raise BackendError(f"the backend {name!r} of {plugin.name} does not load: {_told(problem)}") from problem
         found.name = name
         return found
+
+    def _why_unknown(self, name: str) -> str:
+        """Why there is no backend of this name, and what to do."""
+        broken = [problem for problem in self.problems if problem.plugin == name]
+        if broken:
+            return f"the plugin {name!r} is installed but broken: {broken[0].reason}"
+        told = f"no backend is called {name!r} (installed: {', '.join(self.entries)})."
+        module = f"layerhub_{name}"
+        if any(plugin.name == name for plugin in self.plugins):
+            return f"{told} The plugin {name!r} offers none of that name: see what its layerhub_backend returns"
+        if name.isidentifier() and _importable(module):
+            return (
+                f"{told} There is a module {module}, but no entry point names it: write {name} = {module!r} under "
+                f"[project.entry-points.{GROUP}] in its pyproject.toml, and install it again"
+            )
+        return f"{told}{suggest(name, self.entries)} If there is such a one, install it: pip install layerhub-{name}"
 
     # Kernels
 
@@ -216,6 +254,48 @@ class Registry:
         kernel.check()
         self._overrides[key] = kernel
 
+    # Exporters
+
+    def exporters(self) -> dict[str, tuple[Exporter, Plugin]]:
+        """What writes which files, by suffix, with the plugin that brings it; asked for once."""
+        with self._lock:
+            if self._exporters is None:
+                self._exporters = {}
+                for plugin in self.plugins:
+                    with self._reporting(plugin.name):
+                        for exporter in plugin.ask("layerhub_exporters"):
+                            self._enter_exporter(self._exporters, exporter, plugin)
+            return self._exporters
+
+    @staticmethod
+    def _enter_exporter(found: dict[str, tuple[Exporter, Plugin]], exporter: Exporter, plugin: Plugin) -> None:
+        if not isinstance(exporter, Exporter) or not exporter.suffix.startswith("."):
+            raise PluginError(f"layerhub_exporters must return Exporters, with suffixes such as '.onnx': {exporter!r}")
+        if exporter.suffix in found:
+            raise PluginError(f"files {exporter.suffix!r} are already written by {found[exporter.suffix][1].name}")
+        found[exporter.suffix] = exporter, plugin
+
+    def exporter(self, suffix: str) -> Callable[..., None]:
+        """What writes files with this suffix. Raises BackendError, saying what to install."""
+        found = self.exporters()
+        if suffix not in found:
+            here = f"no plugin here writes {suffix!r} files (those here write: {', '.join(found) or 'nothing'})"
+            known = KNOWN_FORMATS.get(suffix)
+            raise BackendError(f"{here}; install one that does: {known}" if known else here)
+        exporter, plugin = found[suffix]
+        missing = [module for module in exporter.requires if not _importable(module)]
+        if missing:
+            how = f": {exporter.install}" if exporter.install else ""
+            raise BackendError(
+                f"writing {suffix!r} files needs {', '.join(missing)}, which is not installed; install it{how}"
+            )
+        try:
+            return exporter.load()
+        except Exception as problem:
+            raise BackendError(
+                f"the exporter of {suffix!r} files of {plugin.name} does not load: {_told(problem)}"
+            ) from problem
+
 
 class _Reporting:
     """Turns what a plugin raises into a Problem."""
@@ -231,6 +311,17 @@ class _Reporting:
             return False
         self.problems.append(Problem(self.plugin, _told(problem)))
         return True
+
+
+def _check_loaded(found: Any, name: str) -> None:
+    """Raise PluginError unless what a plugin loaded is a backend that can serve under this name."""
+    if isinstance(found, type) or not callable(getattr(found, "check", None)):
+        remedy = f"{found.__name__}()" if isinstance(found, type) else "an instance of a subclass of it"
+        raise PluginError(f"its load() gave {found!r}, which is no layerhub.contract.Backend: return {remedy}")
+    called = getattr(found, "name", name)
+    if called != name:
+        raise PluginError(f"its load() gave a backend called {called!r}, its entry says {name!r}: use one name in both")
+    found.check()
 
 
 def _told(problem: BaseException) -> str:
@@ -258,7 +349,20 @@ def _from_metadata() -> list[tuple[str, Callable[[], Any]]]:
     def order(point: EntryPoint) -> tuple[bool, str]:
         return (point.dist is None or point.dist.name != "layerhub", point.name)
 
-    return [(point.name, point.load) for point in sorted(set(entry_points(group=GROUP)), key=order)]
+    return [(point.name, partial(_imported, point)) for point in sorted(set(entry_points(group=GROUP)), key=order)]
+
+
+def _imported(point: EntryPoint) -> Any:
+    """The module of a plugin."""
+    try:
+        return point.load()
+    except ModuleNotFoundError as problem:
+        if f"{point.module}.".startswith(f"{problem.name}."):
+            raise PluginError(
+                f"its entry point names the module {point.module!r}, which is not installed: correct "
+                f"[project.entry-points.{GROUP}] in its pyproject.toml, or put the module into the distribution"
+            ) from problem
+        raise
 
 
 @cache

@@ -61,7 +61,8 @@ def _run(given: dict[str, Any]) -> int:
     options += [f"-n{given['workers']}"] if given["workers"] != "1" else []
     options += ["--layerhub-exhaustive"] if given["exhaustive"] else []
     options += ["--layerhub-json"] if given["data"] else []
-    quiet = ["-q", "--no-header", "-p", "no:cacheprovider", "--disable-warnings"]
+    # A project's own pytest options are for its tests; what is asked for here is said here.
+    quiet = ["-q", "--no-header", "-p", "no:cacheprovider", "--disable-warnings", "-o", "addopts="]
     command = [sys.executable, "-m", "pytest", "--pyargs", "layerhub_conformance", *quiet, *options]
     # A process of its own, so that what pytest leaves behind ends with it.
     done = subprocess.run(command, stdout=subprocess.PIPE if given["data"] else None, text=True)

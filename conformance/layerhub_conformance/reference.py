@@ -58,7 +58,8 @@ def reference(case: Case, dtype: str, products: float | None = None) -> Referenc
     if key not in _REMEMBERED:
         if len(_REMEMBERED) >= REMEMBERED:
             _REMEMBERED.popitem(last=False)
-        with warnings.catch_warnings():
+        # Data with NaN and infinity are meant so.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", MaskDroppedWarning)
             _REMEMBERED[key] = _reference(case, case.draw(dtype), dtype, products)
     return _REMEMBERED[key]
@@ -107,10 +108,12 @@ def by_name(case: Case, got: Any) -> dict[str, np.ndarray | None]:
     return arrays | {f"gradient of {name}": g for name, g in zip(names, got.weight_grads or [], strict=False)}
 
 
-def planned(layer: Layer, drawn: Drawn, training: bool) -> tuple[Plan, list[str | None], list[np.ndarray]]:
+def planned(
+    layer: Layer, drawn: Drawn, training: bool, seed: int = 0
+) -> tuple[Plan, list[str | None], list[np.ndarray]]:
     """(a call of a layer by definitions alone, the names of the weights that it reports, all its weights)"""
     shapes = [x.shape for x in drawn.inputs]
-    planner = Planner(DefinitionsOnly(), "", training, 0, route="definition")
+    planner = Planner(DefinitionsOnly(), "", training, seed, route="definition")
     values = [
         planner.input(x.shape, {"i": "int64", "b": "bool"}.get(x.dtype.kind, "float64"), m is not None)
         for x, m in zip(drawn.inputs, drawn.masks, strict=True)

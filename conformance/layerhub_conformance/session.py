@@ -20,7 +20,6 @@ from layerhub.registry import registry
 from layerhub.spec import KINDS
 from layerhub_conformance import expected, judgement, reproducer
 from layerhub_conformance.bench import Bench, BrokenError, Capabilities, Local
-from layerhub_conformance.case import Case
 from layerhub_conformance.checks import table
 from layerhub_conformance.report.model import FAILING, Cell, Result, Run
 from layerhub_conformance.trial import Check, Trial, conduct
@@ -77,7 +76,7 @@ class Session:
         expected: Sequence[str] = (),
     ):  # fmt: skip
         self.tier, self.device, self.limit, self.isolated = tier, device, limit, isolated
-        self.backends = list(backends or registry().usable())
+        self.backends = list(dict.fromkeys(backends or registry().usable()))
         for name in self.backends:
             registry().check_usable(name)
         self.layers = {KINDS["layer"].find(name).__name__ for name in layers or ()}
@@ -124,7 +123,7 @@ class Session:
             if name != check.name:
                 continue
             known = next((subject for subject in check.subjects(self.tier) if subject.id == wanted), None)
-            yield known or Case.parse(wanted)
+            yield known or check.parse(wanted)
 
     def definitions(self, fixture: str) -> list[Any]:
         """The subjects of tests of definitions, which have no backend."""

@@ -51,7 +51,7 @@ def compare(expected: Expected, got: Any, dtype: str) -> Finding:
     finding = Finding(
         expected.what, expected.direction, True, _largest(used), int(undecided.sum()), got.size, resolution(expected),
         float(np.sqrt(np.mean(used**2))) if used.size else None, float(np.mean(used)) if used.size else None,
-        varied=bool(np.unique(expected.value[np.isfinite(expected.value)]).size > 1), grade=grade,
+        varied=got.size == 1 or np.unique(expected.value[np.isfinite(expected.value)]).size > 1, grade=grade,
     )  # fmt: skip
     counted = right | undecided
     if not counted.all():

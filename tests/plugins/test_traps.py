@@ -17,7 +17,8 @@ from layerhub.registry import Registry
 
 
 class Tiny(Backend):
-    name = "tiny"
+    """Called whatever its entry says."""
+
     namespace = np
 
 
@@ -137,15 +138,18 @@ def test_the_second_backend_of_a_name_is_refused_and_the_first_one_stays():
 
 
 @pytest.mark.parametrize(
-    "api, said",
-    [(None, "declares no LAYERHUB_API"), (0, "was written for plugin API 0"), (2, "was written for plugin API 2")],
+    "api, said, remedy",
+    [
+        (None, "declares no LAYERHUB_API", "set LAYERHUB_API in the plugin's module"),
+        (0, "was written for plugin API 0", "set LAYERHUB_API in the plugin's module"),
+        ("1", "was written for plugin API '1'", "set LAYERHUB_API in the plugin's module"),
+        (2, "was written for plugin API 2", "pip install --upgrade layerhub"),
+    ],
 )
-def test_a_plugin_for_no_or_another_version_of_the_hooks_is_reported_with_what_to_do(api, said):
+def test_a_plugin_for_no_or_another_version_of_the_hooks_is_reported_with_what_to_do(api, said, remedy):
     bad = plugin(api=api, layerhub_backend=lambda: BackendEntry("bad", load=Tiny))
     registry = registry_of(bad=bad, good=offering("good"))
-    reason = only_problem(registry, "bad")
-    assert said in reason
-    assert "supports 1: set LAYERHUB_API in the plugin's module" in reason
+    assert only_problem(registry, "bad") == f"{said}; this LayerHub supports 1: {remedy}"
     assert usable(registry) == ["good"]
 
 

@@ -25,9 +25,10 @@ def values(trial: Trial, bench: Any) -> Outcome:
     """Everything that a case gives, with gradients and without."""
     case, able = trial.subject, bench.capabilities
     expected = reference(case, trial.dtype, able.fast_matmul.get(trial.dtype))
-    if not able.gradients:
+    graded = able.gradients and case.differentiable
+    if not graded:
         expected = forward_only(expected)
-    given = bench.call(give, trial, case.draw(trial.dtype), able.gradients)
+    given = bench.call(give, trial, case.draw(trial.dtype), graded)
     findings = [wrong("purity", note) for note in given.notes]
     if given.graded is not None:
         findings += judged(expected, case, given.graded, trial.dtype)
