@@ -31,6 +31,7 @@ TIERS = click.Choice(["smoke", "certify", "explore"])
 @click.option("--tier", type=TIERS, default="certify", show_default=True, help="How much to run.")
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="How long to explore.")
 @click.option("--report", type=click.Path(file_okay=False), help="A folder for the report: index.html, report.json, …")
+@click.option("--against", type=click.Path(exists=True), help="An earlier report.json, to compare with in the report.")
 @click.option("--expected", multiple=True, type=click.Path(exists=True), help="A list of expected failures; repeat it.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds that one trial may take.")
 @click.option("--exhaustive", is_flag=True, help="Every combination of what is written by hand; takes long.")
@@ -56,7 +57,9 @@ def _run(given: dict[str, Any]) -> int:
     several = ("backend", "layer", "dtype", "route", "expected")
     chosen = [(name, value) for name in several for value in given[name]]
     chosen += [("check", value) for value in given["checks"]] + [("case", value) for value in given["cases"]]
-    chosen += [(name, given[name]) for name in ("device", "report", "tier", "timeout") if given[name] is not None]
+    chosen += [
+        (name, given[name]) for name in ("device", "report", "against", "tier", "timeout") if given[name] is not None
+    ]
     options = [f"--layerhub-{name}={value}" for name, value in chosen]
     options += [f"-n{given['workers']}"] if given["workers"] != "1" else []
     options += ["--layerhub-exhaustive"] if given["exhaustive"] else []

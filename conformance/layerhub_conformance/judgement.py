@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from layerhub_conformance.report.model import Cell, Finding, Pool, Result
+from layerhub_conformance.report.model import Cell, Finding, Pool, Result, largest
 
 EXPERIENCE = Path(__file__).parent / "experience.json"
 """Errors of correct backends: rms and mean of error / bound, by spec, check, type, direction and data set."""
@@ -36,7 +36,6 @@ def group(result: Result, direction: str) -> str:
 class Gathered:
     """What a cell's trials add up to."""
 
-    kind: str
     results: list[Result] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     pools: dict[str, Pool] = field(default_factory=lambda: defaultdict(Pool))
@@ -44,7 +43,8 @@ class Gathered:
     def add(self, result: Result, direction: str) -> None:
         self.results.append(result)
         for finding in result.findings:
-            if finding.direction == direction:
+            # What is known to fail says nothing of the rest.
+            if finding.direction == direction and result.verdict != "xfail":
                 self.findings.append(finding)
                 if result.verdict == "pass":
                     self.pools[f"{group(result, direction)}/{result.route}"].add(finding)
@@ -52,17 +52,17 @@ class Gathered:
 
 def judge(results: Iterable[Result], complete: bool) -> list[Cell]:
     """The cells of a run. complete: all cases of each spec were run, so that what they lack is held against them."""
-    gathered: dict[tuple[str, str, str, str], Gathered] = {}
+    gathered: dict[tuple[str, str, str, str, str], Gathered] = {}
     for result in results:
         for direction in result.directions:
-            key = (result.subject, result.backend, result.dtype, direction)
-            gathered.setdefault(key, Gathered(result.kind)).add(result, direction)
+            key = (result.kind, result.subject, result.backend, result.dtype, direction)
+            gathered.setdefault(key, Gathered()).add(result, direction)
     return [_cell(*key, found, complete) for key, found in sorted(gathered.items())]
 
 
-def _cell(subject: str, backend: str, dtype: str, direction: str, found: Gathered, complete: bool) -> Cell:
-    counts = {verdict: sum(r.verdict == verdict for r in found.results) for verdict in
-              ("pass", "fail", "xfail", "unsupported", "mistrusted")}  # fmt: skip
+def _cell(kind: str, subject: str, backend: str, dtype: str, direction: str, found: Gathered, complete: bool) -> Cell:
+    verdicts = [result.verdict_in(direction) for result in found.results]
+    counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "xfail", "unsupported", "mistrusted")}
     off = [*_aggregate(found.pools)]
     doubts = _doubts(found, dtype, direction) if complete else []
     verdict = (
@@ -81,10 +81,10 @@ def _cell(subject: str, backend: str, dtype: str, direction: str, found: Gathere
         subject, backend, dtype, direction, verdict,
         run=len(found.results), passed=counts["pass"], failed=counts["fail"], xfailed=counts["xfail"],
         unsupported=counts["unsupported"],
-        worst=max((f.worst for f in found.findings if f.worst is not None), default=None),
+        worst=largest([f.worst for f in found.findings if f.worst is not None]),
         resolution=min(resolutions, default=None), rms=pool.rms if pool.size else None,
         seconds=sum(r.seconds for r in found.results), grade=max(grades, default=None),
-        reasons=(*off, *doubts), kind=found.kind,
+        reasons=(*off, *doubts), kind=kind,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--layerhub-case", action="append", help="a case to run, by its id (repeat it)")
     group.addoption("--layerhub-tier", choices=TIERS, default="certify", help="how much to run (default: certify)")
     group.addoption("--layerhub-report", help="a folder for report.json, index.html, junit.xml, summary.md, badge.svg")
+    group.addoption("--layerhub-against", help="the report.json of an earlier run, to compare with in the report")
     group.addoption("--layerhub-expected", action="append", help="a file of expected failures, beside the suite's own")
     group.addoption("--layerhub-timeout", type=float, default=60.0, help="seconds that a trial may take (default: 60)")
     group.addoption("--layerhub-in-process", action="store_true", help="no process of its own for each backend")
@@ -116,7 +117,8 @@ _results: list[str] = []
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput") or not _results:
         return
-    outcome = suite(session.config).concluded(_results, session.config.getoption("layerhub_report"))
+    option = session.config.getoption
+    outcome = suite(session.config).concluded(_results, option("layerhub_report"), option("layerhub_against"))
     session.config.layerhub_outcome = outcome  # type: ignore[attr-defined]
     if outcome.fails and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

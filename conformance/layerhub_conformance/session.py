@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from layerhub.spec import KINDS
 from layerhub_conformance import expected, judgement, reproducer
 from layerhub_conformance.bench import Bench, BrokenError, Capabilities, Local
 from layerhub_conformance.checks import table
-from layerhub_conformance.report.model import FAILING, Cell, Result, Run
+from layerhub_conformance.report import FAILING, Cell, Result, Run, write
 from layerhub_conformance.trial import Check, Trial, conduct
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -82,6 +82,7 @@ class Session:
         self.layers = {KINDS["layer"].find(name).__name__ for name in layers or ()}
         self.dtypes, self.routes, self.checks, self.cases = dtypes, routes, checks, cases
         self._benches: dict[str, Any] = {}
+        self._capabilities: dict[str, Capabilities] = {}
         self._began = time.time()
         for path in expected:
             _also(path)
@@ -175,21 +176,24 @@ class Session:
         """Whether all cases of the specs were run that were run at all."""
         return self.tier == "certify" and not (self.cases or self.checks or self.routes)
 
-    def concluded(self, texts: Sequence[str], folder: str | None) -> Conclusion:
-        """The run, from the results as they were sent; written into a folder where one is named."""
+    def concluded(self, texts: Sequence[str], folder: str | None, before: str | None = None) -> Conclusion:
+        """The run, from the results as they were sent; written into a folder where one is named.
+
+        before: the report.json of an earlier run, which the report compares this one with.
+        """
         results = [result for text in texts for result in unpacked(text)]
         cells = judgement.judge(results, self.complete)
         stale = self._stale(results) if self.complete and not (self.layers or self.dtypes) else []
         run = Run(
             created=datetime.now(UTC).isoformat(timespec="seconds"), layerhub=version("layerhub"),
-            suite=version("layerhub-conformance"), tier=self.tier, command=" ".join(sys.argv), machine=machine(),
-            backends={name: self._described(name) for name in self.backends},
+            suite=version("layerhub-conformance"), tier=self.tier, command=self._command, machine=machine(),
+            backends={name: self._described(name) for name in self.backends} if folder else {},
             registry={kind: sorted(KINDS[kind]) for kind in JUDGED},
             results=results, cells=cells, seconds=time.time() - self._began,
         )  # fmt: skip
         conclusion = Conclusion(run, stale, [str(path) for path in self._scripts(results, Path(folder or "."))])
         if folder:
-            conclusion.write(Path(folder))
+            write(run, folder, Run.load(before) if before else None)
         return conclusion
 
     def _scripts(self, results: Sequence[Result], folder: Path) -> Iterator[Path]:
@@ -218,10 +222,22 @@ class Session:
             if entry.backend in ("*", *self.backends) and entry.reason not in met
         ]
 
+    @property
+    def _command(self) -> str:
+        """The command line that asks for the same."""
+        asked = {
+            "backend": self.backends, "layer": sorted(self.layers), "dtype": self.dtypes, "route": self.routes,
+            "check": self.checks, "case": self.cases, "device": [self.device] if self.device else (),
+        }  # fmt: skip
+        words = [word for name, values in asked.items() for value in values or () for word in (f"--{name}", value)]
+        return shlex.join(["layerhub", "conformance", *words, "--tier", self.tier])
+
     def _described(self, name: str) -> dict[str, Any]:
-        entry = registry().listing()[name]
-        bench = self._benches.get(name)
-        return {"versions": entry["versions"]} | (bench.capabilities.as_dict() if bench is not None else {})
+        """What a backend says of itself; with pytest-xdist it was other processes that asked."""
+        if name not in self._capabilities:
+            self.bench(name)
+            self.close()
+        return self._capabilities[name].as_dict()
 
 
 def _also(path: str) -> None:
@@ -263,12 +279,6 @@ class Conclusion:
     @property
     def fails(self) -> bool:
         return bool(self.stale) or any(cell.verdict in FAILING for cell in self.run.cells)
-
-    def write(self, folder: Path) -> None:
-        """All forms of the report."""
-        from layerhub_conformance.report import write
-
-        write(self.run, folder)
 
     def as_json(self) -> str:
         """The matrix as data, in one line."""

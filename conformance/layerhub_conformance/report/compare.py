@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from layerhub_conformance.report.figures import NOT_RUN
 from layerhub_conformance.report.model import FAILING, Cell, Result, Run
-from layerhub_conformance.report.wording import escaped, seconds, share
+from layerhub_conformance.report.wording import escaped, moment, seconds, share
 
 FACTOR = 1.5
 """How many times slower, or less exact, a cell must be to be named."""
@@ -97,7 +97,7 @@ def compare_runs(old: Run, new: Run) -> Comparison:
 
 
 def _head(run: Run) -> str:
-    return f"{run.created}, layerhub {run.layerhub}, tier {run.tier}"
+    return f"{moment(run.created)}, layerhub {run.layerhub}, tier {run.tier}"
 
 
 def _failing(first: Run, then: Run) -> Iterator[tuple[str, str, str]]:
@@ -110,7 +110,8 @@ def _failing(first: Run, then: Run) -> Iterator[tuple[str, str, str]]:
     for result in then.results:
         verdict = was.get(_trial(result), "")
         if result.verdict in FAILING and verdict not in FAILING:
-            explained |= {(result.kind, result.subject, result.backend, result.dtype, d) for d in result.directions}
+            spec = (result.kind, result.subject, result.backend, result.dtype)
+            explained |= {(*spec, d) for d in result.directions if result.verdict_in(d) in FAILING}
             yield f"{result.check}: {result.case} on {_where(result)}", verdict, result.verdict
     stood = {_place(c): c.verdict for c in first.cells}
     for cell in then.cells:

@@ -18,7 +18,7 @@ Spec = tuple[str, str]
 class Figures:
     """standings: the verdict on each spec of the registry, or "not run". cells, trials: how many have which verdict.
 
-    backends: the same of cells, for each backend. worst: the largest error of a passing cell, as a share of its bound.
+    backends: the same of cells, for each backend. worst: the largest error of a passing trial, as a share of its bound.
     """
 
     standings: dict[Spec, str]
@@ -60,7 +60,7 @@ def figures(run: Run) -> Figures:
         spec = (cell.kind, cell.subject)
         standings[spec] = worse(standings.get(spec, NOT_RUN), cell.verdict)
         backends.setdefault(cell.backend, Counter())[cell.verdict] += 1
-    passing = [c.worst for c in run.cells if c.verdict == "pass" and c.worst is not None]
+    passing = [f.worst for r in run.results if r.verdict == "pass" for f in r.findings if f.worst is not None]
     return Figures(
         standings,
         Counter(c.verdict for c in run.cells),
@@ -122,12 +122,12 @@ def disagreements(run: Run) -> dict[str, list[Disagreement]]:
         for finding in faults(result):
             wrong[*place, finding.what, finding.direction].append((result.backend, finding))
     groups: dict[str, list[Disagreement]] = defaultdict(list)
-    for (*place, what, direction), found in wrong.items():
-        kind, subject, check, case, dtype = place
+    for array, found in wrong.items():
+        kind, subject, check, case, dtype, what, direction = array
         worst = max((f for _, f in found), key=lambda f: rank(f.worst))
         row = Disagreement(
             tuple(sorted({backend for backend, _ in found})),
-            tuple(sorted(ran[*place])),
+            tuple(sorted(ran[kind, subject, check, case, dtype])),
             *(kind, subject, check, case, dtype, what, direction, worst.worst, worst.pattern),
         )
         groups[row.who].append(row)

@@ -22,13 +22,16 @@ def junit(run: Run) -> str:
     for result in run.results:
         suites[result.backend, result.dtype].append(_trial(result))
         if result.verdict in FAILING:
-            explained |= {(result.kind, result.subject, result.backend, result.dtype, d) for d in result.directions}
+            spec = (result.kind, result.subject, result.backend, result.dtype)
+            explained |= {(*spec, d) for d in result.directions if result.verdict_in(d) in FAILING}
     for cell in run.cells:
         place = (cell.kind, cell.subject, cell.backend, cell.dtype, cell.direction)
         if cell.verdict in FAILING and place not in explained:
             suites[cell.backend, cell.dtype].append(_cell(cell))
     for (backend, dtype), cases in sorted(suites.items()):
-        suite = ElementTree.SubElement(root, "testsuite", name=_legal(f"{backend} {dtype}"), timestamp=_legal(run.created))
+        suite = ElementTree.SubElement(
+            root, "testsuite", name=_legal(f"{backend} {dtype}"), timestamp=_legal(run.created)
+        )
         suite.extend(cases)
         _count(suite, cases)
     _count(root, [case for cases in suites.values() for case in cases])
@@ -61,7 +64,10 @@ def _trial(result: Result) -> ElementTree.Element:
 
 def _cell(cell: Cell) -> ElementTree.Element:
     case = ElementTree.Element(
-        "testcase", classname=_legal(f"{cell.backend}.{cell.dtype}.{cell.subject}"), name=f"all of {cell.direction}", time="0"
+        "testcase",
+        classname=_legal(f"{cell.backend}.{cell.dtype}.{cell.subject}"),
+        name=f"all of {cell.direction}",
+        time="0",
     )
     message = "; ".join(cell.reasons) or f"{cell.failed} of {cell.run} failed"
     ElementTree.SubElement(case, "failure", type=cell.verdict, message=_legal(message))
@@ -79,8 +85,8 @@ def _lines(result: Result) -> list[str]:
     for f in faults(result):
         if f.worst is not None:
             lines.append(
-                f"{f.what} ({f.direction}): {share(f.worst)} of its bound, {f.pattern or 'no pattern'}; at {list(f.index)} "
-                f"{number(f.got)}, not {number(f.expected)} within {number(f.bound, 3)}"
+                f"{f.what} ({f.direction}): {share(f.worst)} of its bound, {f.pattern or 'no pattern'}; "
+                f"at {list(f.index)} {number(f.got)}, not {number(f.expected)} within {number(f.bound, 3)}"
             )
         lines += [f.detail] if f.detail and f.detail != result.message else []
     return [*lines, result.replay]

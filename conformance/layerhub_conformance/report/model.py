@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,14 +92,16 @@ class Result:
         """Whose cells the trial counts in; one without arrays counts as forward."""
         return tuple(dict.fromkeys(f.direction for f in self.findings)) or ("forward",)
 
+    def verdict_in(self, direction: str) -> str:
+        """What the trial says of one direction: one whose wrong arrays are all in the other passes in this one."""
+        wrong = {f.direction for f in self.findings if not f.right}
+        return "pass" if wrong and direction not in wrong else self.verdict
+
     def slim(self) -> Result:
-        """A passing trial with one finding a direction, which keeps the worst error and the coarsest resolution."""
-        if self.verdict != "pass":
+        """A passing trial with one finding a direction, which keeps what cells are judged by."""
+        if self.verdict != "pass" or not any(f.what for f in self.findings):
             return self
-        kept = [
-            Finding(direction=d, worst=_largest(self, d, "worst"), resolution=_largest(self, d, "resolution"))
-            for d in dict.fromkeys(f.direction for f in self.findings)
-        ]
+        kept = (merged([f for f in self.findings if f.direction == d]) for d in self.directions if self.findings)
         return replace(self, findings=tuple(kept))
 
 
@@ -142,9 +144,9 @@ class Cell:
 class Run:
     """One run of the suite.
 
-    created: ISO 8601. machine: python, platform, cpu. backends: by name, each with version (or versions), devices,
-    dtypes, capabilities, lacks. registry: the names of all specs by kind, which is the denominator. coverage: by layer,
-    [covered, total] of parameters, pairs and rules.
+    created: ISO 8601. machine: python, platform, cpu. backends: by name, each with versions, devices, dtypes,
+    gradients, compiles, fast_matmul, lacks. registry: the names of all specs by kind, which is the denominator.
+    coverage: by layer, [covered, total] of parameters, pairs and rules.
     """
 
     created: str
@@ -177,7 +179,9 @@ class Run:
                 f"a report has schema_version {SCHEMA_VERSION}, not {version!r}; read it with the suite that wrote it"
             )
         try:
-            rows = [{**row, "findings": [_made(Finding, f) for f in row.get("findings", ())]} for row in data["results"]]
+            rows = [
+                {**row, "findings": [_made(Finding, f) for f in row.get("findings", ())]} for row in data["results"]
+            ]
             return _made(
                 cls,
                 {
@@ -194,7 +198,11 @@ class Run:
         data = self.to_json()
         parts = [
             f'"{name}": '
-            + (_lines(value) if name in ("cells", "results") else json.dumps(value, ensure_ascii=False, allow_nan=False))
+            + (
+                _lines(value)
+                if name in ("cells", "results")
+                else json.dumps(value, ensure_ascii=False, allow_nan=False)
+            )
             for name, value in data.items()
         ]
         Path(path).write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
@@ -209,15 +217,46 @@ class Run:
         return cls.from_json(data)
 
 
+def merged(findings: Sequence[Finding]) -> Finding:
+    """Several findings of one direction as one: the worst error, the finest resolution, errors pooled."""
+    pool = Pool()
+    for finding in findings:
+        pool.add(finding)
+    return Finding(
+        "", findings[0].direction, worst=largest([f.worst for f in findings if f.worst is not None]),
+        undecided=sum(f.undecided for f in findings), size=pool.size,
+        resolution=min((f.resolution for f in findings if f.resolution is not None), default=None),
+        rms=pool.rms if pool.size else None, mean=pool.mean if pool.size else None,
+        varied=any(f.varied for f in findings), grade=max((f.grade for f in findings if f.grade), default=None),
+    )  # fmt: skip
+
+
+@dataclass
+class Pool:
+    """Errors as shares of their bounds, added up over many arrays."""
+
+    size: int = 0
+    squares: float = 0.0
+    total: float = 0.0
+
+    def add(self, finding: Finding) -> None:
+        if finding.rms is not None and finding.mean is not None and math.isfinite(finding.rms):
+            self.size += finding.size
+            self.squares += finding.rms**2 * finding.size
+            self.total += finding.mean * finding.size
+
+    @property
+    def rms(self) -> float:
+        return math.sqrt(self.squares / self.size) if self.size else 0.0
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.size if self.size else 0.0
+
+
 def largest(values: list[float]) -> float | None:
     """The largest of some numbers, NaN being larger than any; None of none."""
     return max(values, key=lambda v: math.inf if math.isnan(v) else v) if values else None
-
-
-def _largest(result: Result, direction: str, name: str) -> float | None:
-    values = [getattr(f, name) for f in result.findings if f.direction == direction]
-    value = largest([value for value in values if value is not None])
-    return value if value is None else float(f"{value:.4g}")
 
 
 def _lines(rows: list[Any]) -> str:

@@ -33,6 +33,8 @@ MEANINGS = {
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 MOST = 100
 """How many rows of one group are in the page; report.json has them all."""
+FEW = 8
+"""How many rows a group may have to be shown without being opened."""
 
 
 class Html(str):
@@ -117,14 +119,19 @@ def _matrix(run: Run, figures: Figures) -> Html:
 
 def _chips(name: str, title: str, values: Iterable[str]) -> Html:
     chips = (
-        tag("label", Html("<input" + _attributes(type="checkbox", name=name, value=value, checked="") + ">"), tag("span", value), class_="chip")
+        tag(
+            "label",
+            Html("<input" + _attributes(type="checkbox", name=name, value=value, checked="") + ">"),
+            tag("span", value),
+            class_="chip",
+        )
         for value in values
     )
     return tag("fieldset", tag("legend", title), *chips)
 
 
 def _header(run: Run, figures: Figures) -> Html:
-    machine = ", ".join(str(part) for part in run.machine.values() if part)
+    machine = ", ".join(f"Python {v}" if name == "python" else v for name, v in run.machine.items() if v)
     facts = (f"layerhub {run.layerhub}", f"suite {run.suite}", f"tier {run.tier}", moment(run.created), machine)
     state = figures.verdict if figures.verdict in SYMBOLS else NOT_RUN
     return join(
@@ -165,7 +172,9 @@ def _tiles(run: Run, figures: Figures) -> Html:
         ("time", seconds(run.seconds)),
     ]
     if covered:
-        rest.append(("of coverage reached", f"{100 * sum(c for c, _ in covered) / max(sum(t for _, t in covered), 1):.0f} %"))
+        rest.append(
+            ("of coverage reached", f"{100 * sum(c for c, _ in covered) / max(sum(t for _, t in covered), 1):.0f} %")
+        )
     return join(
         [
             tag("h2", f"{total:,} specs in the registry"),
@@ -210,20 +219,24 @@ def _backends(run: Run, figures: Figures) -> Html:
     for name, counts in figures.backends.items():
         about = run.backends.get(name, {})
         said = join([_bar(counts, order), ", ".join(f"{counts[v]:,} {v}" for v in order if counts[v])])
-        facts = (_words(about.get(key, ())) for key in ("devices", "dtypes", "capabilities", "lacks"))
+        facts = (
+            _words(words) for words in (about.get("devices"), about.get("dtypes"), able(about), about.get("lacks"))
+        )
         rows.append([name, version(about), said, *facts])
     return _table(("backend", "version", "cells", "devices", "types", "capabilities", "lacks"), rows, "Backends")
 
 
-def _words(value: object) -> Html:
+def able(about: Mapping[str, Any]) -> list[str]:
+    """What a backend can do beyond values, and what it declares of its matrix products."""
+    fast = (f"fast products in {dtype}, unit {unit:.2g}" for dtype, unit in about.get("fast_matmul", {}).items())
+    return [*(name for name in ("gradients", "compiles") if about.get(name)), *fast]
+
+
+def _words(value: Iterable[str] | Mapping[str, str] | None) -> Html:
     """A list, or a mapping of names to reasons, in words."""
     if isinstance(value, Mapping):
-        return join(tag("p", f"{name}: {_flat(inner)}") for name, inner in value.items()) or Html("–")
-    return join([_flat(value) or "–"])
-
-
-def _flat(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        return join(tag("p", f"{name}: {inner}") for name, inner in value.items()) or Html("–")
+    return join([", ".join(value or ()) or "–"])
 
 
 def _who(run: Run) -> Html:
@@ -247,8 +260,14 @@ def _group(who: str, rows: list[Disagreement]) -> Html:
     more = tag("p", f"and {len(arrays) - MOST:,} more in report.json", class_="hint") if len(arrays) > MOST else None
     subjects = list(dict.fromkeys(row.subject for row in rows))
     told = ", ".join(subjects[:8]) + (f" and {len(subjects) - 8:,} more" if len(subjects) > 8 else "")
-    head = tag("summary", tag("b", who), tag("span", f"{len(rows):,} {'case' if len(rows) == 1 else 'cases'}"), tag("span", told))
-    return tag("details", head, table, more, class_="who")
+    head = tag(
+        "summary",
+        tag("b", who),
+        tag("span", f"{len(rows):,} {'array' if len(rows) == 1 else 'arrays'}"),
+        tag("span", told),
+    )
+    opened = {"open": ""} if len(arrays) <= FEW else {}
+    return tag("details", head, table, more, class_="who", **opened)
 
 
 def _array(worst: Disagreement, same: list[Disagreement]) -> list[object]:
@@ -285,7 +304,9 @@ def _coverage(run: Run) -> Html | None:
     full = sum(not gap for gap in gaps.values())
     told = f"{full:,} of {len(gaps):,} layers are covered in full; the others come first."
     table = _table(("layer", *(f"{name} covered" for name in names)), rows, "Coverage")
-    return join([tag("p", told, class_="hint"), tag("details", tag("summary", tag("b", "By layer")), table, class_="who")])
+    return join(
+        [tag("p", told, class_="hint"), tag("details", tag("summary", tag("b", "By layer")), table, class_="who")]
+    )
 
 
 def _covered(covered: int, total: int) -> Html:
@@ -353,4 +374,12 @@ def _columns(rows: Sequence[Any], cls: type, texts: dict[str, int], leave: Seque
 def _short(value: float | None, digits: int) -> float | str | None:
     if value is None:
         return None
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return (
+        float(f"{value:.{digits}g}")
+        if math.isfinite(value)
+        else "NaN"
+        if math.isnan(value)
+        else "Infinity"
+        if value > 0
+        else "-Infinity"
+    )
