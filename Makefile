@@ -9,12 +9,15 @@ ARGS ?=
 
 # numpy is in the core. A new plugin: its backend's name here, and its folder below.
 comma := ,
-KNOWN := numpy torch tensorflow
+KNOWN := numpy torch tensorflow jax
 FOLDER_torch := plugins/torch_backend
 FOLDER_tensorflow := plugins/tf_backend
+FOLDER_jax := plugins/jax_backend
 
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.layerhub
+# Backends that are examples are installed beside the environment, so that nothing but their own tests runs on them.
+EXAMPLES := $(STAMPS)/examples
 PROJECTS := pyproject.toml conformance/pyproject.toml $(foreach name,$(KNOWN),$(FOLDER_$(name):=/pyproject.toml))
 DEVELOPING := test lint format conformance bench docs
 
@@ -31,7 +34,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 help:
 	@echo 'make demo         the main job: handwritten digits, on numpy, or on every backend that is installed'
-	@echo '                  make demo BACKENDS="numpy torch tensorflow" installs these first'
+	@echo '                  make demo BACKENDS="numpy torch tensorflow jax" installs these first'
 	@echo 'make test         installs everything; lint, type check and tests, as continuous integration does'
 	@echo 'make lint         ruff and mypy alone            make format       lets ruff rewrite the files'
 	@echo 'make conformance  every layer on every backend   make bench        LayerHub beside hand-written code'
@@ -45,9 +48,11 @@ demo: known $(BACKENDS:%=$(STAMPS)/%) $(STAMPS)/numpy
 	$(PY) examples/digits.py $(if $(filter file,$(origin BACKENDS)),,--backends $(BACKENDS))
 	$(if $(filter-out $(BACKENDS),$(KNOWN)),@echo 'More backends: make demo BACKENDS="$(KNOWN)"')
 
-test: lint
+test: lint $(EXAMPLES)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 	OMP_NUM_THREADS=1 $(PY) -m pytest --pyargs layerhub_conformance -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONPATH=$(EXAMPLES) $(PY) -m pytest examples/onnx_backend/tests -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONPATH=$(EXAMPLES) $(VENV)/bin/layerhub conformance --backend onnxruntime --tier smoke
 
 lint: $(STAMPS)/everything
 	$(PY) -m ruff check
@@ -105,6 +110,10 @@ $(STAMPS)/numpy: pyproject.toml constraints.txt | $(PY)
 $(STAMPS)/everything: $(PROJECTS) constraints.txt | $(PY)
 	$(call install,-e '.[demo$(comma)dev]' $(foreach name,$(KNOWN),$(FOLDER_$(name):%=-e %)) -e conformance,\
 		$@ $(KNOWN:%=$(STAMPS)/%))
+
+$(EXAMPLES): $(wildcard examples/onnx_backend/pyproject.toml examples/onnx_backend/*/*.py) $(STAMPS)/everything
+	$(PY) -m pip install --no-deps --no-build-isolation --upgrade --target $@ ./examples/onnx_backend
+	@touch $@
 
 define plugin
 $(STAMPS)/$(1): $(FOLDER_$(1))/pyproject.toml constraints.txt | $(STAMPS)/numpy

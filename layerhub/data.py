@@ -43,6 +43,17 @@ def as_array(x: Any) -> np.ndarray:
     return array
 
 
+def apart(arrays: Iterable[np.ndarray], held: Iterable[Any]) -> list[np.ndarray]:
+    """Results as arrays of their own: copied where they are views, cannot be written to, or are ``held`` by others."""
+    taken, found = set(map(id, held)), []
+    for x in arrays:
+        if id(x) in taken or not (x.flags.owndata and x.flags.writeable):
+            x = np.array(x)
+        taken.add(id(x))
+        found.append(x)
+    return found
+
+
 @dataclass
 class Arrays:
     """Arrays in memory, cut into batches."""

@@ -208,10 +208,15 @@ class Executor:
             return mask if own is None else own
         return self.xp.logical_and(own, widened(self.xp, mask, own.ndim))
 
-    def gradients(self, batch: Batch, step: Any, scale: Any = None) -> tuple[Any, Any, list[Any]]:
-        """(loss, (outputs, updates, masks, parts), gradients of the trainable weights, times the scale)."""
+    def gradients(
+        self, batch: Batch, step: Any, scale: Any = None, weights: Sequence[Any] | None = None
+    ) -> tuple[Any, Any, list[Any]]:
+        """(loss, (outputs, updates, masks, parts), gradients of the trainable weights, times the scale).
+
+        weights: all of them, by number, for a step that is a pure function; None: as they are now.
+        """
         run = self.forward(True, recording=True)
-        arrays = self.weights()
+        arrays = self.weights() if weights is None else weights
 
         def objective(params: list[Any]) -> tuple[Any, Any]:
             whole = list(arrays)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from layerhub.errors import GraphError, LayerHubError, ParameterError
+from layerhub import saving
+from layerhub.errors import FileFormatError, GraphError, LayerHubError, ParameterError, UnknownNameError
 from layerhub.graph import Input, Tensor, nodes_of
-from layerhub.network import Network, deserialize_layer, serialize_layer
+from layerhub.network import Network, deserialize_layer, input_of, model_kind, serialize_layer
 from layerhub.spec.core import InputLayer
 from layerhub.spec.layer import Layer
 from layerhub.training import Trainable
@@ -112,30 +114,79 @@ class Sequential(Trainable):
         return {"name": self.name, "seed": self.seed, "layers": [*first, *map(serialize_layer, self._stack)]}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], **options: Any) -> Sequential:
+    def from_config(
+        cls, config: Mapping[str, Any] | list[Any], custom_objects: Mapping[str, Any] | None = None, **options: Any
+    ) -> Sequential:
+        # Keras 2.2 and earlier wrote the list of layers alone.
+        config = {"layers": config} if isinstance(config, list) else config
         entries = list(config["layers"])
         made: list[Any] = []
         if entries and entries[0]["class_name"] == "InputLayer":
-            entry = entries.pop(0)
-            shape = deserialize_layer(entry).full_shape
-            made.append(Input(batch_shape=shape, dtype=entry["config"].get("dtype"), name=entry["config"].get("name")))
-        return cls(
-            [*made, *map(deserialize_layer, entries)], name=config.get("name"), **{"seed": config.get("seed")} | options
-        )
+            made.append(input_of(entries.pop(0)))
+        elif entries:
+            first = entries[0].get("config", {})
+            shape = first.get("batch_input_shape") or config.get("build_input_shape")
+            if shape is not None:
+                kind = "int32" if entries[0]["class_name"] == "Embedding" else None
+                made.append(Input(batch_shape=shape, dtype=kind))
+        layers = [deserialize_layer(entry, custom_objects) for entry in entries]
+        return cls([*made, *layers], name=config.get("name"), **{"seed": config.get("seed")} | options)
 
 
-def model_from_json(text: str, backend: str | None = None, device: str | None = None) -> Any:
-    """The model that ``to_json`` wrote down, with fresh weights, on any backend."""
+def model_from_json(
+    text: str,
+    backend: str | None = None,
+    device: str | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Any:
+    """The model that ``to_json`` wrote down, here or in Keras 2 or 3, with fresh weights, on any backend.
+
+    custom_objects: classes and functions by the names that the text has for them.
+    """
     try:
         entry = json.loads(text)
-        kind = Network.kinds[entry["class_name"]]
-        config = entry["config"]
-    except (ValueError, TypeError, KeyError) as problem:
+        kind, config = model_kind(entry["class_name"]), entry["config"]
+        seed = entry.get("seed")
+    except (ValueError, TypeError, KeyError, AttributeError, UnknownNameError) as problem:
         known = ", ".join(sorted(Network.kinds))
         raise ParameterError(
             f"the text is no model's JSON, which has a class_name (one of {known}) and a config: {problem}"
         ) from None
-    return kind.from_config(config, backend=backend, device=device)
+    return kind.from_config(config, custom_objects, backend=backend, device=device, seed=seed)
+
+
+def save_model(model: Any, path: str | os.PathLike[str]) -> None:
+    """Write a model to a ``.keras`` archive; see ``model.save``."""
+    model.save(path)
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    backend: str | None = None,
+    device: str | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+    compile: bool = True,
+) -> Any:
+    """The model of a ``.keras`` archive that LayerHub or Keras 3 wrote, on any backend.
+
+    custom_objects: classes and functions by the names that the file has for them; none of its own code is run.
+    compile: compile it as it was, and let training go on where it stopped.
+    Raises FileFormatError for a file that is damaged or of another kind, UnknownNameError for what is not known here.
+    """
+    held = saving.read_model(path)
+    objects = custom_objects or {}
+    entry = held.config
+    if not isinstance(entry.get("class_name"), str) or not isinstance(entry.get("config"), dict):
+        raise FileFormatError(f"{path}: its config.json describes no model")
+    try:
+        kind = model_kind(entry["class_name"])
+        model = kind.from_config(entry["config"], objects, backend=backend, device=device, seed=entry.get("seed"))
+    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as problem:
+        if isinstance(problem, LayerHubError):
+            raise
+        raise FileFormatError(f"{path}: its config.json describes no model: {problem!r}") from None
+    saving.restore(model, held, str(path), objects, compile)
+    return model
 
 
 def clone_model(model: Any, backend: str | None = None, device: str | None = None, dtype: str | None = None) -> Any:

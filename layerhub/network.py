@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from layerhub import scope, seeds
+from layerhub import saving, scope, seeds
 from layerhub.data import as_array
 from layerhub.errors import (
     BackendError,
     DataError,
+    FileFormatError,
     GraphError,
     ParameterError,
     ShapeError,
@@ -36,9 +40,10 @@ from layerhub.graph import (
 )
 from layerhub.plan import Plan, Planner, Value
 from layerhub.registry import registry
+from layerhub.saving import dialect, masks
 from layerhub.spec import KINDS
 from layerhub.spec.axes import Shape
-from layerhub.spec.base import serialize, snake_case
+from layerhub.spec.base import snake_case
 from layerhub.spec.core import InputLayer
 from layerhub.spec.layer import Layer
 from layerhub.variable import Variable
@@ -269,7 +274,7 @@ class Network:
         self._check_complete()
         if self._executor is None:
             backend = registry().backend(self._backend)
-            self._check_types(backend)
+            self._check_served(backend)
             self._executor = backend.executor(self._program(), self._device)
         return self._executor
 
@@ -279,10 +284,13 @@ class Network:
             what = "no layers" if self.inputs else "no input shape yet: begin it with lh.Input(shape), or give it data"
             raise StateError(f"{self.name} has {what}")
 
-    def _check_types(self, backend: Any) -> None:
-        """Raise BackendError where a layer computes in a type that the backend has not."""
+    def _check_served(self, backend: Any) -> None:
+        """Raise BackendError for a layer that the backend lacks, or that computes in a type that it has not."""
+        for layer in self.layers:
+            backend.check_serves(type(layer).__name__)
         for step in self.plan(False).steps:
             layer = step.target
+            backend.check_serves(type(layer).__name__)
             if isinstance(layer, Layer) and layer.compute_dtype not in backend.dtypes:
                 raise BackendError(
                     f"{self.name}: {layer.label} computes in {layer.compute_dtype} (dtype={layer.dtype!r}), which the "
@@ -357,79 +365,133 @@ class Network:
                 layer.check_input(checked[index])
         return checked
 
+    # Files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a ``.keras`` archive: its graph, its weights, how it was compiled, where training stands.
+
+        What was at ``path`` before stays there until the new file is whole. Keras 3 opens it, too.
+        """
+        self._check_complete()
+        saving.save_model(self, serialize_model(self), path)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights alone: to ``.weights.h5``, in Keras 3's layout, or to ``.safetensors``."""
+        self._check_complete()
+        saving.save_weights(self, path)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Take the weights that a file holds; its content says of which kind it is, not its name.
+
+        Raises FileFormatError for a file that is damaged or of another kind, and WeightsError where its weights do not
+        fit; then nothing is changed.
+        """
+        self._check_complete()
+        saving.load_weights(self, path)
+
+    def export(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write the model, as it predicts, in a format for other programs; the path's suffix says in which.
+
+        options: those of the plugin that writes the format. What was at ``path`` before stays there until the new file
+        is whole. Raises BackendError where no plugin writes such files, and ParameterError for an option that is none.
+        """
+        self._check_complete()
+        suffix = Path(path).suffix
+        write = registry().exporter(suffix)
+        known = list(inspect.signature(write).parameters)[2:]
+        wrong = next((name for name in options if name not in known), None)
+        if wrong is not None:
+            raise ParameterError(
+                f"{self.name}: {suffix!r} files have no option {wrong!r}.{suggest(wrong, known)} "
+                f"Their options: {', '.join(known)}"
+            )
+        with saving.files.replacing(path) as file:
+            write(self, file, **options)
+
     # Description
 
     def get_config(self) -> dict[str, Any]:
-        """The graph as JSON can hold it; ``from_config`` turns it back into a model (without weights)."""
+        """The graph as Keras 3 writes it; ``from_config`` turns it back into a model (without weights)."""
         nodes = between(self.inputs, self.outputs)
         listed = [x.node for x in self.inputs] + nodes
-        layers = list(dict.fromkeys(node.layer for node in listed))
-        keys: dict[Tensor, list[Any]] = {}
+        keys: dict[Tensor, dialect.Key] = {}
+        calls: dict[Any, list[Any]] = {node.layer: [] for node in listed}
         counts: dict[Any, int] = {}
-        calls: dict[Any, list[Any]] = {layer: [] for layer in layers}
         for node in listed:
             number = counts.get(node.layer, 0)
             counts[node.layer] = number + 1
-            calls[node.layer].append(
-                {
-                    "inputs": [None if x is None else keys[x] for x in node.inputs],
-                    "initial_state": [keys[x] for x in node.states],
-                }
-                | ({"options": node.options} if node.options else {})
-            )
-            for k, y in enumerate(node.outputs):
-                keys[y] = [node.layer.label, number, k]
+            if node.inputs:
+                calls[node.layer].append(dialect.call_of(node, keys))
+            keys.update({y: dialect.Key(node.layer.label, number, k) for k, y in enumerate(node.outputs)})
+        entries = []
+        for layer, made in calls.items():
+            entry = serialize_layer(layer)
+            for option in dialect.options_of(layer):  # said at each call
+                del entry["config"][option]
+            entries.append(entry | {"name": layer.label, "inbound_nodes": made})
         return {
             "name": self.name,
             "seed": self.seed,
-            "layers": [
-                serialize_layer(layer)
-                | {"name": layer.label, "calls": calls[layer] if not isinstance(layer, InputLayer) else []}
-                for layer in layers
-            ],
-            "input_layers": [keys[x] for x in self.inputs],
-            "output_layers": [keys[y] for y in self.outputs],
+            "layers": entries,
+            "input_layers": unwrapped([list(keys[x]) for x in self.inputs]),
+            "output_layers": unwrapped([list(self._as_output(keys[y], y)) for y in self.outputs]),
         }
+
+    @staticmethod
+    def _as_output(key: dialect.Key, y: Tensor) -> dialect.Key:
+        # Keras counts a graph's own making as its first call, where it says what a model's outputs are.
+        return key._replace(call=key.call + 1) if _is_graph(type(y.node.layer).__name__) else key
 
     def to_json(self, **options: Any) -> str:
         """The configuration as JSON text; ``lh.models.model_from_json`` reads it. options: those of ``json.dumps``."""
-        return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **options)
+        return json.dumps(serialize_model(self), **options)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], **options: Any) -> Any:
-        """The model that a config describes, with fresh weights. options: backend, device, seed."""
-        made: dict[tuple, Tensor] = {}
-        layers = {entry["name"]: deserialize_layer(entry) for entry in config["layers"]}
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """The model that a config describes, with fresh weights.
+
+        custom_objects: classes and functions by the names that the config has for them. options: backend, device, seed.
+        Raises FileFormatError, GraphError and UnknownNameError.
+        """
+        entries = [_named(entry) for entry in config["layers"]]
+        old = any(isinstance(node, list) for entry in entries for node in entry.get("inbound_nodes") or ())
+        graphs = {entry["name"]: 1 for entry in entries if "layers" in entry["config"]}
+        listed = {entry["name"]: dialect.calls_in(entry, graphs if old else {}) for entry in entries}
+        entries, listed = masks.implied(entries, listed)
+        layers = {entry["name"]: deserialize_layer(entry, custom_objects) for entry in entries}
+        made: dict[dialect.Key, Tensor] = {}
         waiting = []
-        for entry in config["layers"]:
+        for entry in entries:
             if entry["class_name"] == "InputLayer":
-                layer = layers[entry["name"]]
-                made[entry["name"], 0, 0] = Input(
-                    batch_shape=layer.full_shape,
-                    dtype=entry["config"].get("dtype"),
-                    sparse=layer.sparse,
-                    name=entry["name"],
-                )
-            waiting += [(entry["name"], number, call) for number, call in enumerate(entry["calls"])]
+                made[dialect.Key(entry["name"], 0, 0)] = input_of(entry)
+            waiting += [(entry["name"], number, call) for number, call in enumerate(listed[entry["name"]])]
         while waiting:
             left: list[Any] = []
             for name, number, call in waiting:
-                wanted = [tuple(key) for key in (*call["inputs"], *call["initial_state"]) if key is not None]
-                before_me = any(other[0] == name for other in left)
-                if before_me or any(key not in made for key in wanted):
+                if any(other[0] == name for other in left) or not call.keys <= made.keys():
                     left.append((name, number, call))
                     continue
-                given = [None if key is None else made[tuple(key)] for key in call["inputs"]]
-                states = [made[tuple(key)] for key in call["initial_state"]]
-                extras = {**call.get("options", {}), **({"initial_state": states} if states else {})}
-                outputs = layers[name](given if len(given) > 1 else given[0], **extras)
+                args, kwargs = call.given(made)
+                outputs = layers[name](*args, **kwargs)
                 outputs = outputs if isinstance(outputs, list) else [outputs]
-                made.update({(name, number, k): y for k, y in enumerate(outputs)})
+                made.update({dialect.Key(name, number, k): y for k, y in enumerate(outputs)})
             if len(left) == len(waiting):
                 raise GraphError(f"the config of {config.get('name')} has a cycle, or speaks of a layer that it lacks")
             waiting = left
-        inputs = [made[tuple(key)] for key in config["input_layers"]]
-        outputs = [made[tuple(key)] for key in config["output_layers"]]
+
+        def tensors(structure: Any) -> list[Tensor]:
+            found = []
+            for key in dialect.keys_in(structure):
+                graph = key.layer in graphs and (old or _is_graph(type(layers[key.layer]).__name__))
+                key = key._replace(call=key.call - 1) if graph else key
+                if key not in made:
+                    raise GraphError(f"the config of {config.get('name')} has no call {key.call} of {key.layer!r}")
+                found.append(made[key])
+            return found
+
+        inputs, outputs = tensors(config["input_layers"]), tensors(config["output_layers"])
         return cls(inputs, outputs, name=config.get("name"), **{"seed": config.get("seed")} | options)
 
     def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
@@ -474,29 +536,69 @@ def _weights_of(layer: Layer) -> list[Variable]:
 
 
 def serialize_layer(layer: Any) -> dict[str, Any]:
-    """A layer or a nested model as JSON can hold it."""
+    """A layer or a nested model as JSON can hold it, as Keras 3 writes it."""
     if isinstance(layer, Network):
-        return {"class_name": type(layer).__name__, "config": layer.get_config()}
+        return serialize_model(layer)
     if isinstance(layer, InputLayer):
         dtype = nodes_of(layer)[0].outputs[0].dtype if nodes_of(layer) else layer.dtype
         shape = {"batch_shape": list(layer.full_shape), "dtype": dtype, "sparse": layer.sparse}
-        return {"class_name": "InputLayer", "config": shape | {"name": layer.label}}
-    written = serialize(layer)
+        return dialect.entry_of(InputLayer, shape | {"name": layer.label})
+    written = dialect.described(layer)
     written["config"]["name"] = layer.label
     return written
 
 
-def deserialize_layer(entry: Mapping[str, Any]) -> Any:
-    """The layer or nested model that a config describes."""
-    if not isinstance(entry, Mapping) or "class_name" not in entry:
+def serialize_model(model: Network) -> dict[str, Any]:
+    """A model as Keras 3 writes it; its seed, which Keras has not, stands beside its config."""
+    config = model.get_config()
+    seed = config.pop("seed")
+    entry = {"module": "keras", "class_name": type(model).__name__, "config": config, "registered_name": None}
+    return entry | {"seed": seed}
+
+
+def deserialize_layer(entry: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The layer or nested model that a config describes.
+
+    custom_objects: classes and functions by the names that the config has for them. Raises UnknownNameError for what
+    is not known, and ParameterError for what describes no layer.
+    """
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("class_name"), str):
         raise ParameterError(f"a layer's config is {{'class_name': …, 'config': …}}, not {entry!r}")
-    config = dict(entry.get("config", {}))
+    objects = custom_objects or {}
+    name, config = entry["class_name"], entry.get("config") or {}
     if "layers" in config:
-        if entry["class_name"] not in Network.kinds:
-            raise UnknownNameError(
-                f"no model is called {entry['class_name']!r}.{suggest(entry['class_name'], Network.kinds)}"
-            )
-        return Network.kinds[entry["class_name"]].from_config(config)
-    if entry["class_name"] == "InputLayer":
+        return model_kind(name).from_config(config, objects, seed=entry.get("seed"))
+    if name == "InputLayer":
         config = {k: v for k, v in config.items() if k in ("shape", "batch_shape", "batch_size", "sparse", "name")}
-    return KINDS["layer"].find(entry["class_name"]).from_config(config)
+    made = dialect.revived({"class_name": name, **entry, "config": config}, objects)
+    if isinstance(made, Layer):
+        return made
+    return KINDS["layer"].find(name).from_config(made["config"])
+
+
+def model_kind(name: str) -> type[Network]:
+    """The class of models that a config calls so. Raises UnknownNameError."""
+    name = "Model" if name == "Functional" else name
+    if name not in Network.kinds:
+        raise UnknownNameError(f"no model is called {name!r}.{suggest(name, Network.kinds)}")
+    return Network.kinds[name]
+
+
+def input_of(entry: Mapping[str, Any]) -> Tensor:
+    """The input that an InputLayer's entry describes."""
+    layer, config = deserialize_layer(entry), entry["config"]
+    return Input(batch_shape=layer.full_shape, dtype=config.get("dtype"), sparse=layer.sparse, name=config.get("name"))
+
+
+def _is_graph(class_name: str) -> bool:
+    """Whether Keras takes a model of this class for a graph, not for a stack of layers."""
+    return class_name in Network.kinds and class_name != "Sequential"
+
+
+def _named(entry: Any) -> dict[str, Any]:
+    """A layer's entry in the config of a graph, which has a name. Raises FileFormatError."""
+    if isinstance(entry, Mapping) and isinstance(entry.get("config"), Mapping):
+        name = entry.get("name", entry["config"].get("name"))
+        if isinstance(name, str) and isinstance(entry.get("class_name"), str):
+            return {**entry, "name": name}
+    raise FileFormatError(f"a layer of a model is {{'class_name': …, 'name': …, 'config': …}}, not {entry!r:.200}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from layerhub import autodiff
 from layerhub.config import compute_dtype, variable_dtype
-from layerhub.errors import BackendError, KernelError, ParameterError, ShapeError, WeightsError
+from layerhub.errors import BackendError, DTypeError, KernelError, ParameterError, ShapeError, WeightsError
 from layerhub.plan import Plan, Planner, recorded
 from layerhub.registry import registry
 from layerhub.spec.layer import Layer
@@ -67,8 +67,8 @@ def evaluate_layer(
     target.check_serves(type(layer).__name__)
     layer = layer.replace(dtype=dtype)
     inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-    arrays = [None if x is None else _typed(x, computed) for x in inputs]
-    states = [_typed(s, computed) for s in initial_state or ()]
+    arrays = [None if x is None else _typed(layer, "an input", x, computed) for x in inputs]
+    states = [_typed(layer, "an initial state", s, computed) for s in initial_state or ()]
     given = mask if isinstance(mask, (list, tuple)) else [mask]
     masks = [None if m is None else np.asarray(m, dtype=bool) for m in [*given, *[None] * len(arrays)][: len(arrays)]]
     shapes = [None if x is None else x.shape for x in arrays]
@@ -111,7 +111,9 @@ def evaluate_layer(
     native_masks = tuple(native(m) for m in masks if m is not None)
     if cotangents is not None:
         cotangents = _fitting(layer, target, plan, cotangents)
-        cotangents = [None if c is None else native(_typed(c, computed), computed) for c in cotangents]
+        cotangents = [
+            None if c is None else native(_typed(layer, "a cotangent", c, computed), computed) for c in cotangents
+        ]
     outputs, updates, out_masks, gradients = run_plan(
         plan, target, device, held, flat, native_masks, cotangents, compiled, repr(layer)
     )
@@ -232,9 +234,11 @@ def _gradients(target: Any, function: Any, params: list) -> tuple[Any, list]:
     return aux, found
 
 
-def _typed(x: Any, dtype: str) -> np.ndarray:
+def _typed(layer: Layer, what: str, x: Any, dtype: str) -> np.ndarray:
     """Host data in the type of computation where they are floats; in the machine's order of bytes in any case."""
     array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"{layer!r}: {what} has type {array.dtype}; numbers were expected")
     return array.astype(_host(dtype) if array.dtype.kind == "f" else array.dtype.newbyteorder("="), copy=False)
 
 

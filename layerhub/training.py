@@ -9,8 +9,8 @@ import numpy as np
 
 from layerhub import scope
 from layerhub.callbacks import Callback, CallbackList, History, ProgbarLogger
-from layerhub.data import Arrays, HostBatch, Stream, as_array, is_stream, listed
-from layerhub.errors import DataError, ParameterError, StateError
+from layerhub.data import Arrays, HostBatch, Stream, apart, as_array, is_stream, listed
+from layerhub.errors import BackendError, DataError, ParameterError, StateError
 from layerhub.execution import Batch, Executor, LossTerm, MetricTerm, Program
 from layerhub.graph import unwrapped
 from layerhub.network import Network
@@ -148,6 +148,16 @@ class Trainable(Network):
             raise StateError(f"{self.name} was compiled without a loss: call compile(optimizer, loss, metrics)")
         executor = self.executor
         executor.prepare()
+        return executor
+
+    def _ready_to_train(self) -> Executor:
+        """The same; raises BackendError where the backend has no gradients."""
+        executor = self._ready()
+        if not executor.backend.has_gradients:
+            raise BackendError(
+                f"the backend {self.backend!r} has no gradients, so {self.name} cannot be trained on it; train it on "
+                "another one, such as model.to('numpy'), and move it back"
+            )
         return executor
 
     def _carry(self, before: Executor, after: Executor) -> None:
@@ -289,7 +299,7 @@ class Trainable(Network):
             steps = min(steps, steps_per_epoch) if steps_per_epoch is not None else steps
         validation = self._validation(validation_data)
         validation_batch_size = self._batch_size("validation", validation_batch_size or batch_size, validation)
-        self._ready()
+        self._ready_to_train()
         verbose = 1 if verbose == "auto" else int(verbose)
         history = History()
         told = CallbackList(
@@ -432,15 +442,16 @@ class Trainable(Network):
 
     def _predicted(self, host: HostBatch) -> list[np.ndarray]:
         executor = self.executor
-        outputs = executor.predict_batch(executor.batch(host[0]))
-        return [np.asarray(executor.backend.to_numpy(y)) for y in outputs]
+        batch = executor.batch(host[0])
+        outputs = [np.asarray(executor.backend.to_numpy(y)) for y in executor.predict_batch(batch)]
+        return apart(outputs, (*batch.inputs, *executor.weights()))
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """One step on one batch; returns the losses and metrics gathered since they were last reset."""
         host = self._labelled(x, y, sample_weight, class_weight)
-        executor = self._ready()
+        executor = self._ready_to_train()
         executor.train_batch(self._device_batch(executor, (host.inputs, host.targets, host.weights)))
         logs = self._logs(executor)
         return logs if return_dict else _as_keras(logs)

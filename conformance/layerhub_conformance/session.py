@@ -145,11 +145,10 @@ class Session:
         """The bench of a backend, started when it is first needed."""
         if backend not in self._benches:
             try:
-                self._benches[backend] = Bench(backend, self.limit) if self.isolated else Local(backend)
+                found: Any = Bench(backend, self.limit) if self.isolated else Local(backend)
             except (BrokenError, BackendError) as problem:
-                self._benches[backend] = Dead(
-                    backend, problem if isinstance(problem, BrokenError) else BrokenError(str(problem))
-                )
+                found = Dead(backend, problem if isinstance(problem, BrokenError) else BrokenError(str(problem)))
+            self._benches[backend], self._capabilities[backend] = found, found.capabilities
         return self._benches[backend]
 
     def run(self, item: Item) -> list[Result]:

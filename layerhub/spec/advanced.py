@@ -95,7 +95,7 @@ class PReLU(Layer):
                 "an axis after the batch, counted from 1, or several",
                 _accept_shared,
                 encode=list,
-                valid=((1,),),
+                valid=((1,), (2,), (1, 2), (2, 3)),
                 invalid=(0, (0, 1), "a", 1.5),
                 schema={"type": "array", "items": {"type": "integer", "minimum": 1}},
             ),

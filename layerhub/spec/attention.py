@@ -363,7 +363,7 @@ class Projection(Activated):
             "a tuple of positive ints",
             lambda value, owner: _dims(value),
             encode=list,
-            valid=((3,),),
+            valid=((3,), (2, 3), (1, 2, 3)),
             invalid=((0,), "a"),
         ),
     ]

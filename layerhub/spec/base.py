@@ -112,11 +112,13 @@ class Kind:
             return self.find(identifier["class_name"]).from_config(identifier.get("config", {}))
         raise TypeError(f"{identifier!r} is no {self.name}")
 
-    def domain(self) -> Domain:
-        """The domain of parameters that hold a spec of this kind."""
+    def domain(self, valid: tuple[Any, ...] = ()) -> Domain:
+        """The domain of parameters that hold a spec of this kind. valid: some of its names."""
         article = "an" if self.name[0] in "aeiou" else "a"
         text = f"{article} {self.name}: an object, a name or a config"
-        return Domain(text, lambda value, owner: self.get(value), encode=serialize, invalid=("no_such_name", 3.5))
+        return Domain(
+            text, lambda value, owner: self.get(value), encode=serialize, valid=valid, invalid=("no_such_name", 3.5)
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.members)

@@ -9,7 +9,7 @@ from layerhub.spec.domains import Axis, NonNegative, Rate
 
 constraints = Kind("constraint")
 
-ConstraintLike = Annotated[Any, constraints.domain()]
+ConstraintLike = Annotated[Any, constraints.domain(valid=("non_neg",))]
 
 EPSILON = 1e-7
 

@@ -32,7 +32,7 @@ ConvPadding = Annotated[
     Domain(
         "one of 'valid', 'same', in one dimension also 'causal'",
         _accept_padding,
-        valid=("valid", "same"),
+        valid=("valid", "same", "causal"),
         invalid=("VALID", 3.5),
         schema={"enum": ["valid", "same", "causal"]},
     ),

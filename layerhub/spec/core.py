@@ -7,16 +7,17 @@ import operator
 import re
 import string
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
-from layerhub.errors import DataError, ShapeError
+from layerhub.errors import DataError, LayerHubError, ShapeError
 from layerhub.spec.activations import ActivationLike, AnyActivation
 from layerhub.spec.axes import Shape as Sizes
 from layerhub.spec.axes import product
 from layerhub.spec.base import axis, keyword, rule
 from layerhub.spec.constraints import ConstraintLike
 from layerhub.spec.contraction import contract
-from layerhub.spec.domains import DataFormat, Domain, Function, NonNegative, Rate, Shape, Size
+from layerhub.spec.domains import SHAPE, STR, DataFormat, Domain, Function, NonNegative, Rate, Shape, Size
 from layerhub.spec.initializers import Fanned, InitializerLike
 from layerhub.spec.layer import Activated, In, Layer, Out, Weight
 from layerhub.spec.masks import MaskRule, passes, sizes, stops
@@ -92,7 +93,17 @@ class EinsumDense(Activated):
         Domain(
             "an equation of input, kernel and output, such as 'ab,bc->ac', '...b,bc->...c' or 'ab...,bc->ac...'",
             _accept_equation,
-            valid=("ab,bc->ac", "...b,bc->...c"),
+            valid=(
+                "ab,bc->ac",
+                "...b,cb->...c",
+                "ab...,bc->ac...",
+                "abc,cd->abd",
+                "abc,bcd->acd",
+                "abc,bde->aed",
+                "abcd,cde->abe",
+                "abc,cb->ab",
+                "...ab,bcd->...acd",
+            ),
             invalid=("a", "ab,bc", "...ab...,bc->...ac...", 3),
             schema={"type": "string"},
         ),
@@ -103,13 +114,13 @@ class EinsumDense(Activated):
             "a positive int, or a tuple of them (None where a size is the input's)",
             _accept_output_shape,
             encode=list,
-            valid=((3,), (5,)),
+            valid=((3,), (5,), (None, 5), (3, 2), (None,), (3, 2, 5)),
             invalid=(0, "a", (1.5,)),
             schema={"type": "array", "items": {"type": ["integer", "null"]}},
         ),
     ]
     activation: ActivationLike = "linear"
-    bias_axes: str | None = None
+    bias_axes: Annotated[str, replace(STR, valid=("c", "d", "bd", "a", "e"))] | None = None
     kernel_initializer: InitializerLike = "glorot_uniform"
     bias_initializer: InitializerLike = "zeros"
     kernel_regularizer: RegularizerLike | None = None
@@ -258,7 +269,7 @@ class Dropout(Layer):
     formerly = {"p": "rate"}
 
     rate: Rate
-    noise_shape: Shape | None = None
+    noise_shape: Annotated[Any, replace(SHAPE, valid=((None, 1), (None, 1, 5), (1, 3, None)))] | None = None
     seed: int | None = None
 
     x = In("...")
@@ -315,7 +326,7 @@ class Reshape(Layer):
     target_shape: without the batch axis.
     """
 
-    target_shape: Shape
+    target_shape: Annotated[Any, replace(SHAPE, valid=((2, 3), (-1,), (6,), (2, -1, 3), (3, 4)))]
 
     x = In("...", kind="any")
     y = Out("n *target_shape")
@@ -542,11 +553,21 @@ class Lambda(Layer):
         return function(*(xs[0], masks[0]) if len(xs) == 1 else (list(xs), list(masks)))
 
     def output_shapes(self, *shapes: Sizes) -> tuple[Sizes, ...]:
+        self.solve(*shapes)
         if self.output_shape is None:
-            return (Layer.runtime.trial(lambda *xs: self.define(None, xs), shapes, self.compute_dtype),)
+            return (self._tried(shapes),)
         if callable(self.output_shape):
             return (tuple(self.output_shape(shapes[0] if len(shapes) == 1 else list(shapes))),)
         return ((shapes[0][0], *self.output_shape),)
+
+    def _tried(self, shapes: tuple[Sizes, ...]) -> Sizes:
+        try:
+            return Layer.runtime.trial(lambda *xs: self.define(None, xs), shapes, self.compute_dtype)
+        except LayerHubError:
+            raise
+        except Exception as problem:
+            told = f"{type(problem).__name__}: {problem}"
+            raise ShapeError(f"{self!r}: its function fails for inputs of shape {shapes}: {told}") from problem
 
     def define(self, xp, xs):
         if xp is not None:

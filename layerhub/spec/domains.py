@@ -179,27 +179,27 @@ def _accept_function(value: Any, owner: Any) -> Callable:
 
 
 BOOL = Domain("True or False", _accept_bool, valid=(True, False), invalid=("yes", 2), schema={"type": "boolean"})
-INT = integer("an int", -(2**63), (1,), (1.5, "a"))
+INT = integer("an int", -(2**63), (1, 2), (1.5, "a"))
 FLOAT = number("a finite number", lambda value: True, (1.0, 0.5), ("a", math.nan))
 STR = Domain("a string", _accept_str, valid=("a",), invalid=(3,), schema={"type": "string"})
 MAPPING = Domain("a mapping", _accept_mapping, encode=dict, invalid=(3,), schema={"type": "object"})
 ANY = Domain("any value", lambda value, owner: value, valid=(None,))
 
-Size = Annotated[int, integer("a positive int", 1, (2, 3, 5), (0, -1, 1.5, "a"))]
+Size = Annotated[int, integer("a positive int", 1, (2, 3, 5, 6), (0, -1, 1.5, "a"))]
 Count = Annotated[int, integer("an int, 0 or more", 0, (0, 2), (-1, 1.5, "a"))]
 Rate = Annotated[
-    float, number("a number in [0, 1]", lambda value: 0 <= value <= 1, (0.0, 0.3, 0.5), (-0.1, 1.1, "a", math.nan))
+    float, number("a number in [0, 1]", lambda value: 0 <= value <= 1, (0.3, 0.0, 0.5, 1.0), (-0.1, 1.1, "a", math.nan))
 ]
 Share = Annotated[float, number("a number in [0, 1]", lambda value: 0 <= value <= 1, (0.9, 0.99), (-0.1, 1.1, "a"))]
 Positive = Annotated[float, number("a positive number", lambda value: value > 0, (1e-3, 1.0), (0, -1.0, "a"))]
-NonNegative = Annotated[float, number("a number, 0 or more", lambda value: value >= 0, (0.0, 0.1), (-1.0, "a"))]
+NonNegative = Annotated[float, number("a number, 0 or more", lambda value: value >= 0, (0.0, 0.1, 1.5), (-1.0, "a"))]
 Window = Annotated[
     Any,
     Domain(
         "a positive int, or one for each axis",
         lambda value, owner: _sizes(value, owner.rank, low=1),
         encode=list,
-        valid=(1, 2, 3),
+        valid=(2, 3, 1, 4),
         invalid=(0, (1, 2, 3, 4), "a", None),
         schema={"type": "array", "items": {"type": "integer", "minimum": 1}},
     ),
@@ -211,25 +211,24 @@ Margin = Annotated[
         "an int, 0 or more, or one for each axis",
         lambda value, owner: _sizes(value, owner.rank, low=0),
         encode=list,
-        valid=(0,),
+        valid=(0, 1, 2),
         invalid=(-1, (1, 2, 3, 4), "a"),
         schema={"type": "array", "items": {"type": "integer", "minimum": 0}},
     ),
 ]
 """Cells beside an image: one count for each axis of the layer's space, or one for all."""
-Shape = Annotated[
-    tuple[int | None, ...],
-    Domain(
-        "a tuple of ints (None where unknown)",
-        _accept_shape,
-        encode=list,
-        valid=((2, 3),),
-        invalid=(3, "ab"),
-        schema={"type": "array", "items": {"type": ["integer", "null"]}},
-    ),
-]
+SHAPE = Domain(
+    "a tuple of ints (None where unknown)",
+    _accept_shape,
+    encode=list,
+    valid=((2, 3),),
+    invalid=(3, "ab"),
+    schema={"type": "array", "items": {"type": ["integer", "null"]}},
+)
+Shape = Annotated[tuple[int | None, ...], SHAPE]
 Axis = Annotated[
-    int | tuple[int, ...], Domain("an axis, or a tuple of axes", _accept_axis, valid=(-1,), invalid=("a", 1.5))
+    int | tuple[int, ...],
+    Domain("an axis, or a tuple of axes", _accept_axis, valid=(-1, 1, (1, 2), (2, 1)), invalid=("a", 1.5)),
 ]
 FLOAT_TYPE = Domain(
     "one of " + ", ".join(config.POLICIES),

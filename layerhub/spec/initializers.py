@@ -21,7 +21,7 @@ initializers = Kind("initializer")
 
 Bits = Callable[[tuple[int, ...]], Any]
 
-InitializerLike = Annotated[Any, initializers.domain()]
+InitializerLike = Annotated[Any, initializers.domain(valid=("ones", "random_normal"))]
 
 
 class Initializer(ValueSpec, abstract=True):

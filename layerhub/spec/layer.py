@@ -332,6 +332,8 @@ class Layer(Spec, abstract=True):
         sizes: dict[str, Any] = {}
         for position, shape in enumerate(items):
             declared = self.inputs[min(position, len(self.inputs) - 1)]
+            if shape == ():
+                raise ShapeError(f"{self!r}: {declared.name} has no axes; the first one is that of the batch")
             if declared.many or shape is None:
                 continue
             self._pattern(declared).match(tuple(shape), sizes, self.rank, lambda d=declared: f"{self!r}: {d.name}")

@@ -104,12 +104,39 @@ def _accept_cells(value: Any, owner: Any) -> tuple[Cell, ...]:
     return found
 
 
+def _config(name: str, **config: Any) -> dict[str, Any]:
+    return {"class_name": name, "config": config}
+
+
+CELLS = (
+    [_config("LSTMCell", units=3)],
+    [_config("GRUCell", units=2), _config("LSTMCell", units=4, use_bias=False)],
+    [_config("LSTMCell", units=2), _config("SimpleRNNCell", units=3), _config("GRUCell", units=2, reset_after=False)],
+    [_config("GRUCell", units=2, dropout=0.3), _config("LSTMCell", units=3, recurrent_dropout=0.4)],
+)
+"""Some cells, one upon the other."""
 CellLike = Annotated[
-    Any, Domain("a cell, such as LSTMCell(8), or a list of them", _accept_cell, encode=serialize, invalid=(3, "dense"))
+    Any,
+    Domain(
+        "a cell, such as LSTMCell(8), or a list of them",
+        _accept_cell,
+        encode=serialize,
+        valid=(
+            *(_config(name, units=3) for name in ("LSTMCell", "GRUCell", "SimpleRNNCell")),
+            *(_config("StackedRNNCells", cells=cells) for cells in CELLS[1:]),
+        ),
+        invalid=(3, "dense"),
+    ),
 ]
 Cells = Annotated[
     Any,
-    Domain("a list of cells", _accept_cells, encode=lambda cells: [serialize(c) for c in cells], invalid=(3, [], "ab")),
+    Domain(
+        "a list of cells",
+        _accept_cells,
+        encode=lambda cells: [serialize(c) for c in cells],
+        valid=CELLS,
+        invalid=(3, [], "ab"),
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ from layerhub.spec.domains import NonNegative
 
 regularizers = Kind("regularizer")
 
-RegularizerLike = Annotated[Any, regularizers.domain()]
+RegularizerLike = Annotated[Any, regularizers.domain(valid=("l2",))]
 
 
 class Regularizer(ValueSpec, abstract=True):

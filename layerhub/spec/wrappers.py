@@ -25,8 +25,28 @@ def _accept_recurrent(value: Any, owner: Any) -> Recurrent:
     return layer
 
 
+def _config(name: str, **config: Any) -> dict[str, Any]:
+    return {"class_name": name, "config": config}
+
+
 RecurrentLike = Annotated[
-    Any, Domain("a recurrent layer, such as LSTM(8)", _accept_recurrent, encode=serialize, invalid=(3, "dense"))
+    Any,
+    Domain(
+        "a recurrent layer, such as LSTM(8)",
+        _accept_recurrent,
+        encode=serialize,
+        valid=(
+            _config("LSTM", units=3),
+            _config("GRU", units=3, return_sequences=True),
+            _config("GRU", units=3, return_sequences=True, go_backwards=True),
+            _config("SimpleRNN", units=2, return_state=True, go_backwards=True),
+            _config("LSTM", units=3, stateful=True, return_sequences=True, return_state=True),
+            _config("ConvLSTM1D", filters=2, kernel_size=2, return_sequences=True),
+            _config("RNN", cell=_config("GRUCell", units=2), return_state=True),
+            _config("SimpleRNN", units=3, dropout=0.4, recurrent_dropout=0.3),
+        ),
+        invalid=(3, "dense"),
+    ),
 ]
 
 
@@ -35,7 +55,21 @@ def _accept_layer(value: Any, owner: Any) -> Layer:
 
 
 LayerLike = Annotated[
-    Any, Domain("a layer, such as Dense(8)", _accept_layer, encode=serialize, invalid=(3, "no_such_layer"))
+    Any,
+    Domain(
+        "a layer, such as Dense(8)",
+        _accept_layer,
+        encode=serialize,
+        valid=(
+            _config("Dense", units=3, activation="tanh"),
+            _config("BatchNormalization", momentum=0.6),
+            _config("Conv1D", filters=2, kernel_size=2, padding="same"),
+            _config("Dropout", rate=0.4),
+            _config("LSTM", units=2, return_sequences=True),
+            _config("Embedding", input_dim=5, output_dim=3),
+        ),
+        invalid=(3, "no_such_layer"),
+    ),
 ]
 
 

@@ -216,7 +216,8 @@ def shape(x: tf.Tensor) -> tuple[Any, ...]:
 
 
 def pad(x: tf.Tensor, widths: Sequence[tuple[int, int]], value: float = 0.0) -> tf.Tensor:
-    return tf.pad(x, widths, constant_values=_scalar(value, x.dtype))
+    # tf takes no number for a truth value, and no 0.0 for a whole number.
+    return tf.pad(x, widths, constant_values=tf.constant(x.dtype.as_numpy_dtype(value), x.dtype))
 
 
 def scatter_add(size: int, index: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:

@@ -113,4 +113,8 @@ def group_normalization(layer, x, gamma, beta):
     away = seen - mean.reshape(*seen.shape[:2], *[1] * (x.ndim - 2))
     if gamma is None and beta is not None:
         gamma = torch.ones_like(beta)  # torch has no gradient for a bias without a weight
+    if away.device.type == "cpu" and gamma is not None and torch.is_grad_enabled():
+        # Where only weights are asked for, torch 2.13 ends the process if the channels are last in memory; for a weight
+        # g and a bias b: torch.group_norm(torch.randn(4, 6, 5, 3).movedim(-1, 1), 1, g, b).sum().backward()
+        away = away.contiguous()
     return torch.group_norm(away, groups, gamma, beta, layer.epsilon).movedim(1, at)
