@@ -181,9 +181,9 @@ def load_model(
     try:
         kind = model_kind(entry["class_name"])
         model = kind.from_config(entry["config"], objects, backend=backend, device=device, seed=entry.get("seed"))
-    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as problem:
-        if isinstance(problem, LayerHubError):
-            raise
+    except LayerHubError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as problem:
         raise FileFormatError(f"{path}: its config.json describes no model: {problem!r}") from None
     saving.restore(model, held, str(path), objects, compile)
     return model

@@ -459,11 +459,11 @@ class Network:
         old = any(isinstance(node, list) for entry in entries for node in entry.get("inbound_nodes") or ())
         graphs = {entry["name"]: 1 for entry in entries if "layers" in entry["config"]}
         listed = {entry["name"]: dialect.calls_in(entry, graphs if old else {}) for entry in entries}
-        entries, listed = masks.implied(entries, listed)
-        layers = {entry["name"]: deserialize_layer(entry, custom_objects) for entry in entries}
+        kept, listed = masks.implied(entries, listed)
+        layers = {entry["name"]: deserialize_layer(entry, custom_objects) for entry in kept}
         made: dict[dialect.Key, Tensor] = {}
         waiting = []
-        for entry in entries:
+        for entry in kept:
             if entry["class_name"] == "InputLayer":
                 made[dialect.Key(entry["name"], 0, 0)] = input_of(entry)
             waiting += [(entry["name"], number, call) for number, call in enumerate(listed[entry["name"]])]

@@ -41,6 +41,9 @@ class Bounded(Operand):
     def __init__(self, value: Any, error: Any, space: RunningError):
         self.value = np.asarray(value, dtype=np.float64)
         self.error = np.broadcast_to(np.asarray(error, dtype=np.float64), self.value.shape)
+        finite = np.isfinite(self.value)
+        if not finite.all():  # infinities and NaN are met exactly, or not at all
+            self.error = np.where(finite, self.error, 0.0)
         self.space = space
 
     def __getitem__(self, index: Any) -> Bounded:
@@ -341,9 +344,10 @@ class RunningError(Namespace):
         wa, wb = np.abs(va), np.abs(vb)
         carried, magnitude = combine(ea, wb + eb) + combine(wa, eb), combine(wa, wb)
         grown = carried + _terms(n) * self.products * magnitude + n * self.smallest
-        if np.all(va == np.floor(va)) and np.all(vb == np.floor(vb)):
-            grown = np.where((carried == 0) & (magnitude <= 1 / self.products), 0.0, grown)
-        return Bounded(combine(va, vb), grown, self)
+        whole = np.all(va == np.floor(va)) and np.all(vb == np.floor(vb))
+        # Sums of products with exact zeros alone, such as of the cells of a padding, are exact too.
+        exact = (carried == 0) & (magnitude <= (1 / self.products if whole else 0))
+        return Bounded(combine(va, vb), np.where(exact, 0.0, grown), self)
 
     def matmul(self, a, b):
         return self._products(np.matmul, a, b, a.shape[-1])

@@ -1,5 +1,5 @@
-"""Writes the generated parts of the documentation: the reference (see pages.py), and in other pages whatever stands
-between the comments ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+"""Writes what is generated: the reference (see pages.py), the frozen corpus of the conformance suite, and in other pages
+whatever stands between the comments ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
     python tools/generate.py            write
     python tools/generate.py --check    only say what is out of date
@@ -7,6 +7,7 @@ between the comments ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 import sys
@@ -15,11 +16,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pages
+from layerhub_conformance.checks import table
+from layerhub_conformance.generate import freeze
 
 from layerhub.namespace import STANDARD
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/writing-a-backend.md")
+PAGES = ("README.md", "docs/conformance.md", "docs/writing-a-backend.md")
 
 
 def minimal() -> str:
@@ -34,6 +37,12 @@ def standard() -> str:
     return "\n".join(textwrap.wrap(" ".join(f"`{name}`" for name in STANDARD), 118))
 
 
+def checks() -> str:
+    """What the conformance suite checks."""
+    rows = [f"| {check.name} | {inspect.getdoc(check.function).splitlines()[0]} |" for check in table().values()]
+    return "\n".join(["| check | of what |", "|---|---|", *rows])
+
+
 def output() -> str:
     """What the program at the top of the README prints."""
     program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
@@ -45,7 +54,7 @@ def output() -> str:
 
 def generated(text: str) -> str:
     """A page with its generated parts made anew."""
-    parts = {"counts": pages.counts, "minimal": minimal, "standard": standard, "output": output}
+    parts = {"counts": pages.counts, "minimal": minimal, "standard": standard, "output": output, "checks": checks}
     return re.sub(
         r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)",
         lambda found: f"{found[1]}{parts[found[2]]()}\n{found[3]}",
@@ -57,7 +66,8 @@ def generated(text: str) -> str:
 def fresh() -> dict[str, str]:
     """All that is generated: path and text."""
     texts = {page: generated((ROOT / page).read_text(encoding="utf-8")) for page in PAGES}
-    return texts | pages.reference()
+    corpus = {path.relative_to(ROOT).as_posix(): text for path, text in freeze().items()}
+    return texts | corpus | pages.reference()
 
 
 def left_over(texts: dict[str, str]) -> list[str]:

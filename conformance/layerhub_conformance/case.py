@@ -19,6 +19,8 @@ from layerhub.errors import LayerHubError, ParameterError
 from layerhub.layers import Layer
 from layerhub.spec import KINDS
 from layerhub.spec.base import Spec
+from layerhub.spec.layer import parts
+from layerhub_conformance import data
 
 Shape = tuple[int, ...]
 
@@ -48,12 +50,12 @@ class Case:
     @cached_property
     def id(self) -> str:
         """One line that says it all, which ``parse`` reads, and from which the data are drawn."""
-        parts = [f"{self.layer}({_arguments(self.config)})", "+".join(map(written, self.shapes))]
-        parts += [f"masks={'+'.join(self.masks)}"] if self.masks else []
-        parts += ["states"] if self.states else []
-        parts += ["training"] if self.training else []
-        parts += [f"data={self.data}"] if self.data != "normal" else []
-        return ";".join(parts)
+        said = [f"{self.layer}({_arguments(self.config)})", "+".join(map(written, self.shapes))]
+        said += [f"masks={'+'.join(self.masks)}"] if self.masks else []
+        said += ["states"] if self.states else []
+        said += ["training"] if self.training else []
+        said += [f"data={self.data}"] if self.data != "normal" else []
+        return ";".join(said)
 
     @classmethod
     def parse(cls, text: str) -> Case:
@@ -62,7 +64,9 @@ class Case:
         options = dict(part.partition("=")[::2] for part in rest)
         try:
             spec = _read(head)
-            if unknown := sorted(options.keys() - {"masks", "states", "training", "data"}):
+            unknown = sorted(options.keys() - {"masks", "states", "training", "data"})
+            unknown += [options["data"]] if options.get("data", "normal") not in data.SETS else []
+            if unknown:
                 raise ValueError(f"unknown: {', '.join(unknown)}")
             return cls(
                 spec["class_name"],
@@ -87,43 +91,39 @@ class Case:
         """The layer."""
         return KINDS["layer"].find(self.layer)(**self.config, dtype=dtype)
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients are to be compared too."""
+        return self.data not in data.FORWARD
+
     def draw(self, dtype: str) -> Drawn:
         """Inputs, weights, masks, states and cotangents, rounded to ``dtype``."""
         rng = np.random.default_rng(self.seed)
         layer = self.make()
 
-        def values(shape: Shape) -> np.ndarray:
-            x = rng.normal(size=shape)
-            if self.data == "positive":
-                x = np.abs(x) + 0.1
-            if self.data == "large_mean":
-                x = x * 0.01 + 1000
-            if self.data == "wide":
-                x = x * 10.0 ** rng.integers(-6, 3, size=shape)
-            if self.data == "binary":
-                x = np.asarray(rng.integers(0, 2, size=shape))
-            return rounded(x, dtype)
+        def values(shape: Shape, drawing: data.Draw = data.SETS[self.data]) -> np.ndarray:
+            return rounded(drawing(rng, shape, dtype), dtype)
 
         inputs: list[np.ndarray] = []
+        ids = _ids(layer)
         for position, shape in enumerate(self.shapes):
             declared = layer.inputs[min(position, len(layer.inputs) - 1)]
-            if declared.kind == "int":
-                inputs.append(rng.integers(0, self.config["input_dim"], size=shape))
+            if ids is not None:
+                inputs.append(rng.integers(0, ids, size=shape))
             elif declared.kind == "bool":
                 inputs.append(rng.uniform(size=shape) < 0.7)
             else:
                 inputs.append(values(shape))
         specs = layer.weight_specs(*self.shapes)
-        weights = [
-            rounded(
-                rng.uniform(0.5, 1.5, size=s.shape) if "variance" in s.name else rng.normal(size=s.shape) * 0.6, dtype
-            )
-            for s in specs
+        weights = [rounded(data.weight(rng, spec.shape, spec.name, self.data), dtype) for spec in specs]
+        masks = [
+            _mask(pattern, layer.places_of(shape)[:2])
+            for pattern, shape in itertools.zip_longest(self.masks, self.shapes, fillvalue="none")
         ]
-        masks = [_mask(pattern, shape[:2]) for pattern, shape in zip(self.masks, self.shapes, strict=False)]
         states = [values(shape) for shape in layer.state_shapes(*self.shapes)] if self.states else []
-        cotangents = [values(shape) for shape in layer.output_shapes(*self.shapes)]
-        return Drawn(inputs, weights, masks or [None] * len(inputs), states, cotangents)
+        plain = data.integer if self.data == "integer" else data.normal
+        cotangents = [values(shape, plain) for shape in layer.output_shapes(*self.shapes)]
+        return Drawn(inputs, weights, masks, states, cotangents)
 
 
 @dataclass
@@ -200,6 +200,13 @@ def _value(node: ast.expr) -> Any:
         case ast.Name(name):
             raise ValueError(f"the function {name} cannot be read back")
     return ast.literal_eval(node)
+
+
+def _ids(layer: Layer) -> int | None:
+    """How many ids there are, for a layer that takes ids, or wraps one that does; None for any other."""
+    if layer.inputs and layer.inputs[0].kind == "int":
+        return layer.input_dim
+    return next((found for part in parts(layer) if (found := _ids(part))), None)
 
 
 def _mask(pattern: str, shape: Shape) -> np.ndarray | None:

@@ -27,6 +27,15 @@ def firsts(count: int) -> tuple[Case, ...]:
     return tuple(case for cases in by_layer().values() for case in _telling(cases)[:count])
 
 
+@cache
+def activated() -> tuple[Case, ...]:
+    """A case of each activation: they have kernels of their own, and one layer stands for them all."""
+    found: dict[str, Case] = {}
+    for case in _telling(by_layer().get("Activation", ())):
+        found.setdefault(type(case.make().activation).__name__, case)
+    return tuple(found.values())
+
+
 def _telling(cases: tuple[Case, ...]) -> list[Case]:
     """Cases in order of what they tell: first of each way of calling (training, masked, states), then the rest."""
     full = [case for case in cases if all(0 not in shape for shape in case.shapes) and _size(case) <= LARGEST]

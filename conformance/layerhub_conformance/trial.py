@@ -81,7 +81,8 @@ class UnsupportedError(Exception):
 class Check:
     """Something that all backends must do.
 
-    subjects: of a tier. kind: of what the subjects are of. dtypes: None for those that were asked for; else these.
+    subjects: of a tier. parse: the subject that an id says, for one that is not among them. kind: of what the subjects
+    are of. dtypes: None for those that were asked for; else these.
     compiled: the call is compiled first; such a check says nothing of a backend that does not compile.
     """
 
@@ -93,6 +94,7 @@ class Check:
     routes: tuple[str, ...] = ("kernel", "definition")
     compiled: bool = False
     gradients: bool = False
+    parse: Callable[[str], Any] = Case.parse
 
     def trials(
         self, subject: Any, backend: str, dtypes: Sequence[str], routes: Sequence[str], device: str | None

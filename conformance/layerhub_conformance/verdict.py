@@ -143,8 +143,8 @@ def _factor(expected: np.ndarray, got: np.ndarray) -> str:
         return "zeros"
     with np.errstate(all="ignore"):
         factors, shifts = got / expected, got - expected
+        factor, shift = np.median(factors), np.median(shifts)
     # A factor stands out only where it is steady compared with its distance from 1.
-    factor, shift = np.median(factors), np.median(shifts)
     if np.isfinite(factors).all() and np.ptp(factors) <= 0.05 * abs(factor - 1):
         return f"scaled by {factor:.6g}"
     if np.ptp(shifts) <= 0.05 * abs(shift):

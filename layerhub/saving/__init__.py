@@ -55,8 +55,18 @@ def restore(model: Any, held: archive.Archive, name: str, objects: Mapping[str, 
     with hdf5.reading(io.BytesIO(held.weights), name) as opened:
         weights.assign(weights.read(opened, model))
         if compiled:
-            own = held.metadata.get("layerhub", {})
-            training.restore(model, opened, own.get("training", {}) if isinstance(own, dict) else {})
+            training.restore(model, opened, _told(held))
+
+
+def _told(held: archive.Archive) -> dict[str, Any]:
+    """What an archive says of training. Raises FileFormatError."""
+    own = held.metadata.get("layerhub", {})
+    found = own.get("training", {}) if isinstance(own, dict) else own
+    if not isinstance(found, dict):
+        raise FileFormatError(
+            f"what the archive's {archive.METADATA} says of training is no JSON object: {found!r:.100}"
+        )
+    return found
 
 
 def save_weights(model: Any, path: PathLike) -> None:

@@ -299,7 +299,7 @@ def own_object(entry: Mapping[str, Any], objects: Objects) -> Any:
         if isinstance(known, str) and known in objects:
             return objects[known]
     package = registered.partition(">")[0] if isinstance(registered, str) and ">" in registered else None
-    foreign = package not in (None, "user") and isinstance(module, str) and not module.startswith("layerhub")
+    foreign = package is not None and isinstance(module, str) and not module.startswith("layerhub")
     operation = is_operation(entry)
     if operation or (foreign and not _registered(str(name), str(package))):
         what = f"the operation {name}" if operation else f"{registered!r}, a class of {module}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from layerhub.errors import FileFormatError, LayerHubError, ParameterError, WeightsError
+from layerhub.errors import FileFormatError, ParameterError, WeightsError
 from layerhub.movement import Movement, Scaling
 from layerhub.registry import registry
 from layerhub.saving import dialect, hdf5
@@ -66,7 +66,7 @@ def compile_from(model: Any, config: Mapping[str, Any], objects: dialect.Objects
             _made(metrics, made.get("weighted_metrics")),
             auto_scale_loss=False,
         )
-    except (LayerHubError, TypeError, KeyError) as problem:
+    except (TypeError, ValueError, LookupError, AttributeError) as problem:
         raise ParameterError(
             f"the file says how {model.name} was compiled, which cannot be had here: {problem}; "
             "load it with compile=False, and compile it"
@@ -113,8 +113,9 @@ def restore(model: Any, opened: Any, numbers: Mapping[str, Any]) -> None:
     """
     rows, told = _rows(model, opened)
     told |= {name: value for name, value in numbers.items() if name in ("step", "scale", "run", "skipped", "epochs")}
-    if any(isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0 for value in told.values()):
-        raise FileFormatError(f"what the file says of training are no numbers: {told}")
+    wrong = {name: value for name, value in told.items() if not _counts(value)}
+    if wrong:
+        raise FileFormatError(f"what the file says of training are no numbers from 0 up: {wrong}")
     model._epochs_begun = int(told.get("epochs", 0))
     if not rows and not told.get("step"):
         return
@@ -124,6 +125,10 @@ def restore(model: Any, opened: Any, numbers: Mapping[str, Any]) -> None:
         scale = float(told.get("scale", model.optimizer.loss_scale))
         executor.scaling = Scaling(scale, int(told.get("run", 0)), int(told.get("skipped", 0)))
     executor.prepare()
+
+
+def _counts(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
 
 
 # An optimizer's variables, as Keras lays them out

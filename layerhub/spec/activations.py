@@ -294,7 +294,7 @@ class log_sigmoid(Activation):
     """log(sigmoid(x)) = min(x, 0) - log(1 + exp(-|x|))"""
 
     def define(self, xp: Any, x: Any) -> Any:
-        decay = xp.exp(xp.where(x >= 0, -x, x))
+        decay = xp.exp(xp.where(x > 0, -x, x))
         return _not_positive(xp, x) - xp.log1p(decay)
 
 

@@ -82,6 +82,10 @@ class BatchNormalization(Layer):
     def c1_the_axis_must_exist(self, axis, shapes):
         return -len(shapes[0]) <= axis < len(shapes[0])
 
+    @rule
+    def c2_the_axis_is_not_the_batch(self, axis, shapes):
+        return axis % len(shapes[0]) != 0
+
     @derived
     def channels(self, shapes):
         return shapes[0][self.axis]

@@ -298,6 +298,10 @@ class Flip(Layer):
         lambda layer, xp, inputs, masks: xp.flip(masks[0], axis=1) if layer.axis == 1 else masks[0],
     )
 
+    @rule
+    def c1_the_axis_must_exist(self, axis, shapes):
+        return -len(shapes[0]) <= axis < len(shapes[0])
+
     def define(self, xp, x):
         return xp.flip(x, axis=self.axis)
 

@@ -1,3 +1,5 @@
+"""Core layers: every activation, equations of every kind, masks by value, functions."""
+
 from layerhub import ops
 from layerhub.spec import KINDS
 from layerhub_conformance.case import Case, cases
@@ -40,15 +42,9 @@ EINSUMS = [
 ]
 
 CASES = [
-    *cases(
-        "Dense",
-        [[(3, 5)], [(2, 4, 5)], [(1, 1)], [(0, 4)], [(2, 3, 2, 7)]],
-        units=[4, 1, 7],
-        activation=["linear", "relu", "softmax"],
-        use_bias=[True, False],
-        _data=["normal", "positive"],
-    ),
-    *cases("Activation", [[(3, 7)]], activation=[*ACTIVATIONS, *PARAMETERISED], _data=["normal", "positive", "wide"]),
+    *cases("Activation", [[(3, 7)]], activation=[*ACTIVATIONS, *PARAMETERISED], _data=["normal", "wide"]),
+    # Which elements of ties sparsemax keeps depends on single roundings.
+    *cases("Activation", [[(3, 7)]], activation=[a for a in ACTIVATIONS if a != "sparsemax"], _data=["ties"]),
     *cases(
         "Activation",
         [[(2, 6)], [(3, 4, 2)], [(2, 2, 4)]],
@@ -57,39 +53,14 @@ CASES = [
             for name in ("glu", "sparsemax", "softmax", "log_softmax")
             for axis in (-1, 1)
         ],
-        _data=["normal", "positive"],
     ),
-    *cases("Dropout", [[(5, 7)], [(2, 3, 4)]], rate=[0.3, 0.0, 1.0, 0.5], _training=[True, False]),
-    *cases(
-        "Dropout", [[(3, 4, 5)]], rate=[0.5], noise_shape=[(None, 1, 5), (3, 4, 1)], seed=[None, 7], _training=[True]
-    ),
-    *cases("Flatten", [[(2, 3, 4)], [(3, 5)], [(2, 3, 4, 5)], [(4,)]], data_format=["channels_last", "channels_first"]),
-    *cases("Reshape", [[(2, 12)], [(3, 4, 3)]], target_shape=[(3, 4), (-1,), (2, -1, 3), (12,)]),
     *(
         case
         for equation, output_shape, shape, biases in EINSUMS
         for case in cases(
-            "EinsumDense",
-            [[shape]],
-            {"equation": equation, "output_shape": output_shape},
-            bias_axes=biases,
-            activation=["linear", "tanh"],
-            _data=["normal", "positive"],
+            "EinsumDense", [[shape]], {"equation": equation, "output_shape": output_shape}, bias_axes=biases
         )
     ),
-    *cases("Permute", [[(2, 3, 4, 5)], [(3, 4, 5)], [(2, 5)], [(0, 3, 4)]], dims=[(2, 1), (1,), (3, 1, 2), (1, 2)]),
-    *cases("RepeatVector", [[(3, 4)], [(1, 1)], [(0, 4)]], n=[1, 3, 7]),
-    *cases("Identity", [[(3, 4)], [(2,)], [(0, 3)]]),
-    *cases("ActivityRegularization", [[(3, 4)], [(2, 3, 4)]], l1=[0.0, 0.1], l2=[0.0, 0.3]),
-    *cases(
-        "Masking",
-        [[(6, 2)], [(3, 4, 2)], [(2, 3, 2, 2)], [(0, 3, 2)]],
-        mask_value=[0.0, 1.0],
-        _data=["binary", "normal"],
-        _masks=[(), ("left",)],
-    ),
-    *cases("Embedding", [[(3, 4)], [(5,)], [(0, 3)]], input_dim=[11, 3], output_dim=[4, 1], mask_zero=[True, False]),
-    *cases("Embedding", [[(3, 4)]], {"input_dim": 7, "output_dim": 3}, dropout=[0.4, 1.0], _training=[True, False]),
+    *cases("Masking", [[(6, 2)], [(3, 4, 2)]], mask_value=[0.0, 1.0], _data=["ties"], _masks=[(), ("left",)]),
     Case("Lambda", {"function": antirectifier}, ((2, 3),)),
-    Case("InputLayer", {"shape": (3,)}, ((2, 3),)),
 ]

@@ -9,8 +9,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 
-from layerhub_conformance.generate.problem import Chosen, Problem
+from layerhub.layers import Layer
+from layerhub_conformance.case import Case, written
+from layerhub_conformance.generate.problem import Chosen, Problem, arguments, problem_of, rules
 
 Literal = tuple[int, int]
 """A variable, by its place among all, and which of its values."""
@@ -19,71 +23,149 @@ Group = tuple[Literal, ...]
 
 
 class Cover:
-    """Rows of a problem until every group of ``strength`` values has been seen, or has been found impossible."""
+    """Groups of ``strength`` values that are still to be seen together.
+
+    infeasible: those of them that the spec does not let go together, as far as they came up.
+    """
 
     def __init__(self, problem: Problem, strength: int = 2):
         self.problem, self.strength = problem, strength
         self.names = list(problem.variables)
         self.place = {name: k for k, name in enumerate(self.names)}
-        self.left: dict[Group, None] = dict.fromkeys(self.groups())
+        self.left: dict[Group, None] = dict.fromkeys(self._groups())
         self.infeasible: list[Group] = []
 
-    def groups(self) -> Iterator[Group]:
-        """All groups that are wanted; of variables that matter little, each value by itself."""
-        wanted = {
-            name: [(self.place[name], index) for index in range(variable.covered)]
-            for name, variable in self.problem.variables.items()
-        }
+    def _groups(self) -> Iterator[Group]:
+        """All groups that are wanted; of values that are not wanted in groups, each by itself."""
+        paired = {}
         for name, variable in self.problem.variables.items():
-            if not variable.paired:
-                yield from ((literal,) for literal in wanted[name])
-        paired = [name for name, variable in self.problem.variables.items() if variable.paired]
+            literals = [(self.place[name], index) for index in range(variable.wanted)]
+            paired |= {name: literals[: variable.paired]} if variable.paired else {}
+            yield from ((literal,) for literal in literals[variable.paired :])
         for names in itertools.combinations(paired, min(self.strength, len(paired))):
-            for group in itertools.product(*(wanted[name] for name in names)):
+            for group in itertools.product(*(paired[name] for name in names)):
                 if self.problem.consistent(self._fixed(group)):
                     yield group
 
-    def literals(self, chosen: Chosen) -> list[Literal]:
-        """What an assignment has, in order."""
+    def _fixed(self, group: Group) -> Chosen:
+        return {self.names[place]: index for place, index in group}
+
+    def _literals(self, chosen: Chosen) -> list[Literal]:
         return sorted((self.place[name], index) for name, index in chosen.items())
 
     def seen(self, chosen: Chosen) -> None:
         """Strike out what an assignment has."""
-        literals = self.literals(chosen)
+        literals = self._literals(chosen)
         for size in {1, self.strength}:
             for group in itertools.combinations(literals, size):
                 self.left.pop(group, None)
 
     def rows(self) -> Iterator[Chosen]:
-        """Assignments, until nothing is left."""
-        plain = self.problem.solve({})
-        while plain is not None and self.left:
+        """Assignments, until nothing is left. The first is the plainest."""
+        plain = self.problem.plain()
+        self.seen(plain)
+        yield plain
+        while self.left:
             group = self._next()
-            row = self.problem.solve(self._fixed(group), self._order)
-            if row is None:
-                self.infeasible.append(group)
-                del self.left[group]
-                continue
-            self.seen(row)
-            yield row
+            row = self.solve(group)
+            if row is not None:
+                self.seen(row)
+                yield row
 
-    def _fixed(self, group: Group) -> Chosen:
-        return {self.names[place]: index for place, index in group}
+    def solve(self, group: Group) -> Chosen | None:
+        """An assignment with these values, and many more that are left. None: there is none, and it is left no more."""
+        row = self.problem.solve(self._fixed(group), self._order)
+        if row is None:
+            self.infeasible.append(group)
+            del self.left[group]
+        return row
 
     def _next(self) -> Group:
-        """A group whose values have most others left."""
+        """The group whose values have most others left."""
         count = Counter(literal for group in self.left for literal in group)
         return max(self.left, key=lambda group: sum(count[literal] for literal in group))
 
     def _order(self, name: str, chosen: Chosen) -> Sequence[int]:
         """The values of a variable, those first that complete most groups that are left."""
         variable, place = self.problem.variables[name], self.place[name]
-        others = [literal for literal in self.literals(chosen) if literal[0] != place]
-        rest = list(itertools.combinations(others, self.strength - 1)) if variable.paired else [()]
+        others = [literal for literal in self._literals(chosen) if literal[0] != place]
+        rest = list(itertools.combinations(others, self.strength - 1)) if variable.paired else []
 
         def gain(index: int) -> int:
             own = (place, index)
-            return sum(tuple(sorted((*group, own))) in self.left for group in rest)
+            return ((own,) in self.left) + sum(tuple(sorted((*group, own))) in self.left for group in rest)
 
-        covered = sorted(range(variable.covered), key=gain, reverse=True)
-        return [*covered, *range(variable.covered, variable.searched)]
+        wanted = sorted(range(variable.wanted), key=gain, reverse=True)
+        return [*wanted, *range(variable.wanted, variable.searched)]
+
+    def told(self, group: Group) -> str:
+        """A group in words."""
+        fixed = self._fixed(group).items()
+        return " with ".join(f"{name}={written(self.problem.variables[name].values[index])}" for name, index in fixed)
+
+
+def covering(spec: type[Layer], strength: int = 2) -> list[Case]:
+    """Cases with every group of ``strength`` values of different variables that the spec lets go together."""
+    return list(_covering(spec, strength))
+
+
+@cache
+def _covering(spec: type[Layer], strength: int) -> tuple[Case, ...]:
+    problem = problem_of(spec)
+    return tuple(problem.case(row) for row in Cover(problem, strength).rows())
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many."""
+
+    covered: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.covered}/{self.total}"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What cases cover of a spec; of what is impossible nothing counts.
+
+    parameters: values by themselves. pairs: values of two variables. rules: those that some case asks.
+    missing: what no case has. infeasible: what no case can have.
+    """
+
+    parameters: Share
+    pairs: Share
+    rules: Share
+    missing: tuple[str, ...]
+    infeasible: tuple[str, ...]
+
+
+def coverage(spec: type[Layer], cases: Iterable[Case]) -> Coverage:
+    """What cases of a layer cover of what its spec declares."""
+    problem, asked = problem_of(spec), set()
+    cover, values = Cover(problem), Cover(problem, 1)
+    counts = [len(c.left) for c in (cover, values)]
+    for case in cases:
+        chosen = problem.read(case)
+        cover.seen(chosen)
+        values.seen(chosen)
+        asked |= questions(case)
+    missing = [c.told(group) for c in (values, cover) for group in list(c.left) if c.solve(group) is not None]
+    named = [rule.name for rule in rules(spec)]
+    pairs, parameters = (
+        Share(count - len(c.infeasible) - len(c.left), count - len(c.infeasible))
+        for count, c in zip(counts, (cover, values), strict=True)
+    )
+    return Coverage(
+        parameters, pairs, Share(len(asked), len(named)),
+        (*missing, *(f"rule {name}" for name in named if name not in asked)),
+        tuple(c.told(group) for c in (values, cover) for group in c.infeasible),
+    )  # fmt: skip
+
+
+def questions(case: Case) -> set[str]:
+    """The rules that a case makes a layer ask."""
+    layer = case.make()
+    sizes = layer.solve(*case.shapes)
+    return {rule.name for rule in rules(layer) if arguments(layer, rule, sizes) is not None}

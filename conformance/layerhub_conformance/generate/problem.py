@@ -21,15 +21,15 @@ from layerhub.spec.base import REQUIRED, Definition, Parameter, Spec
 from layerhub.spec.layer import In
 from layerhub_conformance.case import Case, Shape, written
 
-COVERED = 5
-"""So many values of a parameter are covered in pairs at most; with more of them rows become many."""
-SIZES = (3, 4, 5, 2)
+COVERED = 4
+"""So many values of a parameter are covered in pairs; the others each by itself, for rows would become many."""
+SIZES = (3, 4, 5)
 """Sizes of axes to be covered; each axis begins with another one of them."""
 BATCHES = (2, 3, 1)
-SPARE = (1, 6, 7, 8, 9, 10, 12, 16, 32)
+SPARE = (2, 1, 6, 7, 8, 9, 10, 12, 16, 32)
 """Sizes that are taken where no other one will do."""
-FREE = (1, 2, 0, 3)
-"""How many axes stand where a pattern leaves it open."""
+FREE, AMID, ALIKE = (1, 2, 0, 3), (0, 1), (1, 2, 0)
+"""How many axes stand where a pattern leaves it open: at an end, amid others, in one of many inputs."""
 PATTERNS = ("none", "left", "right", "middle", "row", "all")
 PAIRED_PATTERNS = ("none", "left", "row", "all")
 """Patterns of masks of one input, and of each of several."""
@@ -43,16 +43,16 @@ Order = Callable[[str, Chosen], Sequence[int]]
 
 @dataclass
 class Variable:
-    """One choice. values: the covered ones first, the plainest of all first.
+    """One choice. values: the plainest first.
 
-    covered: how many of them are to be covered. paired: together with those of all others, not each by itself.
+    wanted: how many of them cases must have. paired: how many of these together with those of all other variables.
     place: the input that it is of, by position. searched: how many values the solver tries by itself.
     """
 
     name: str
     values: list[Any]
-    covered: int
-    paired: bool = True
+    wanted: int
+    paired: int
     place: int | None = None
     searched: int = field(init=False)
 
@@ -149,8 +149,11 @@ class Problem:
 
     # Variables
 
-    def _add(self, name: str, values: Sequence[Any], covered: int | None = None, **options: Any) -> None:
-        self.variables[name] = Variable(name, list(values), len(values) if covered is None else covered, **options)
+    def _add(
+        self, name: str, values: Sequence[Any], wanted: int | None = None, paired: int | None = None, **options: Any
+    ) -> None:
+        wanted = len(values) if wanted is None else wanted
+        self.variables[name] = Variable(name, list(values), wanted, wanted if paired is None else paired, **options)
 
     @property
     def slots(self) -> list[tuple[str, In]]:
@@ -161,6 +164,21 @@ class Problem:
             for k in range(3 if declared.many else 1)
         ]
 
+    @cached_property
+    def lengths(self) -> list[str]:
+        """The sizes along which things are laid out one after the other: time, and the axes of an image."""
+        names = [f"size {name}.{k}" for name, declared in self.slots for k in range(self.spec.rank or 0)]
+        return [name for name in self.variables if name.startswith("size t") or name in names]
+
+    @cached_property
+    def features(self) -> str | None:
+        """The size of the first input's last axis; where axes are open, of the first of them."""
+        first = next((name for name, declared in self.slots if declared.kind != "bool"), "")
+        own = [name for name in self.variables if name.startswith("size ") and self.variables[name].place == 0]
+        own = [name for name in own if name not in self.lengths and name != "size n"]
+        named = [name for name in own if not name.startswith(f"size {first}.")]
+        return (named or own or [None])[-1 if named else 0]
+
     def _structure(self) -> None:
         """How many inputs and axes there are."""
         many = any(declared.many for declared in self.spec.inputs)
@@ -169,8 +187,8 @@ class Problem:
         for place, (name, declared) in enumerate(self.slots):
             words = declared.pattern.words
             if "..." in words or (self.spec.rank is None and any(map(is_open, words))):
-                inner = "..." in words[1:-1] or declared.many
-                self._add(f"axes of {name}", sorted(FREE[:3] if declared.many else FREE[::2]) if inner else FREE, place=place)
+                counts = ALIKE if declared.many else AMID if "..." in words[1:-1] else FREE
+                self._add(f"axes of {name}", counts, place=place)
 
     def _parameters(self) -> None:
         for name, parameter in self.spec.parameters.items():
@@ -179,7 +197,7 @@ class Problem:
             values = candidates(self.spec, parameter)
             if parameter.default is not REQUIRED:
                 self.defaults[name] = written(canonical(self.spec, parameter, parameter.default))
-            self._add(name, values, min(len(values), COVERED), paired=not self._quiet(parameter))
+            self._add(name, values, paired=0 if self._quiet(parameter) else min(len(values), COVERED))
 
     def _quiet(self, parameter: Parameter) -> bool:
         """Whether a parameter is of no consequence for what is computed from given weights."""
@@ -208,7 +226,9 @@ class Problem:
         composite = hasattr(self.spec, "compose")
         rule = getattr(self.spec, "mask", None)
         states = getattr(self.spec, "states", 0) != 0
-        floats = [(place, name) for place, (name, declared) in enumerate(self.slots) if declared.kind in ("float", "any")]
+        floats = [
+            (place, name) for place, (name, declared) in enumerate(self.slots) if declared.kind in ("float", "any")
+        ]
         if floats and not getattr(rule, "drops", False):
             used = "mask" in self.spec.extras or states or (composite and len(floats) > 1)
             patterns = (PAIRED_PATTERNS if len(floats) > 1 else PATTERNS) if used else PATTERNS[:2]
@@ -340,6 +360,16 @@ class Problem:
         chosen: Chosen = dict(fixed)
         return chosen if self._extend(names, 0, chosen, fixed, order) is None else None
 
+    def plain(self, order: Order | None = None) -> Chosen:
+        """The first assignment that there is."""
+        found = self.solve({}, order)
+        if found is None:
+            raise ParameterError(
+                f"{self.spec.__name__}: no cases can be made, for none of the values that its parameters' domains name "
+                "go together by its rules and shapes; name others in their domains: Domain(…, valid=(…))"
+            )
+        return found
+
     def _extend(
         self, names: list[str], at: int, chosen: Chosen, fixed: Mapping[str, int], order: Order
     ) -> set[str] | None:
@@ -400,25 +430,42 @@ class Problem:
         return reasons
 
     def _masked(self, layer: Layer, shapes: tuple[Shape, ...], chosen: Chosen) -> set[str] | None:
-        """The variables by which a mask has no steps to lie along."""
-        for (name, _), shape, pattern in zip(self.slots, shapes, self._masks(chosen), strict=False):
-            if pattern != "none" and len(layer.places_of(shape)) < 2:
+        """The variables by which a mask has no steps to lie along.
+
+        Of many inputs those with fewer axes are aligned with the others from behind, masks from the front: there a
+        masked one has all three axes.
+        """
+        for (name, declared), shape, pattern in zip(self.slots, shapes, self._masks(chosen), strict=False):
+            if pattern != "none" and len(layer.places_of(shape)) < (3 if declared.many else 2):
                 return {f"mask of {name}"} | ({f"axes of {name}"} & self.variables.keys())
         return None
 
     def _explained(self, chosen: Chosen) -> set[str]:
         """The variables that a refusal depends on: what was read, and what of the shapes cannot be left open."""
-        layer, noted = self.traced(self.config(chosen))
-        if broken(layer, {}, noted):
-            return noted & self.variables.keys()
-        failure = ask(layer, self.shapes(layer, chosen), noted)
-        read = noted & self.variables.keys()
+        config = self.config(chosen)
+        layer, _ = self.traced(config)
+        if failure := broken(layer, {}):
+            return self.reads(config, failure, None)
+        shapes = self.shapes(layer, chosen)
+        failure = ask(layer, shapes)
         shape = {name for name in chosen if name == GIVEN or name.startswith(("axes of ", "size "))}
         open_: set[str] = set()
         for name in sorted(name for name in shape if name.startswith("size ")):
-            if ask(layer, self.shapes(layer, chosen, open_ | {name})) == failure:
+            if refuses(layer, self.shapes(layer, chosen, open_ | {name}), failure):
                 open_.add(name)
-        return read | (shape - open_)
+        return self.reads(config, failure, shapes) | (shape - open_)
+
+    def reads(self, config: Mapping[str, Any], failure: str, shapes: tuple[Any, ...] | None) -> set[str]:
+        """The parameters that a rule, or else what gives shapes, reads. shapes: None at construction."""
+        rule = next((rule for rule in rules(self.spec) if rule.name == failure), None)
+        sizes = {} if shapes is None or rule is None else self.traced(config)[0].solve(*shapes)
+        # A layer of its own: what another rule has read may have been kept, and would not be read again.
+        layer, noted = self.traced(config)
+        if rule is None:
+            ask(layer, shapes or (), named=False)
+        else:
+            rule.method(layer, *(layer.lookup(name, sizes) for name in rule.arguments))
+        return noted & self.variables.keys()
 
     def traced(self, config: Mapping[str, Any]) -> tuple[Layer, set[str]]:
         """The layer, its rules unchecked, and a set that gathers the names of parameters as they are read."""
@@ -454,7 +501,7 @@ class _Noting:
 
 @cache
 def _traced(spec: type[Layer]) -> type[Layer]:
-    """A spec whose parameters note that they are read, and that neither checks its rules nor reads all to name itself."""
+    """A spec whose parameters note that they are read; it does not check its rules, nor read all to name itself."""
     body = {"_check_rules": lambda self, sizes: None, "__repr__": lambda self: spec.__name__, "__module__": __name__}
     kind = type(spec.__name__, (spec,), body)
     for parameter in spec.parameters.values():
@@ -476,26 +523,21 @@ def arguments(layer: Layer, rule: Definition, sizes: Mapping[str, Any]) -> list[
     return None if any(value is None for value in values) else values
 
 
-def broken(layer: Layer, sizes: Mapping[str, Any], noted: set[str] | None = None) -> str:
-    """The name of the first rule that does not hold; "" if all do. noted: is left with what that rule has read."""
+def broken(layer: Layer, sizes: Mapping[str, Any]) -> str:
+    """The name of the first rule that does not hold; "" if all do."""
     for rule in rules(layer):
-        if noted is not None:
-            noted.clear()
         values = arguments(layer, rule, sizes)
         if values is not None and not rule.method(layer, *values):
             return rule.name
     return ""
 
 
-def ask(layer: Layer, shapes: tuple[Any, ...], noted: set[str] | None = None) -> str:
-    """What refuses inputs of these shapes: a rule, or a line of the spec's; "" if nothing does."""
-    noted = set() if noted is None else noted
-    noted.clear()
+def ask(layer: Layer, shapes: tuple[Any, ...], named: bool = True) -> str:
+    """What refuses inputs of these shapes: a rule (if ``named``), or a line of the spec's; "" if nothing does."""
     try:
         sizes = layer.solve(*shapes)
-        if found := broken(layer, sizes, noted):
+        if named and (found := broken(layer, sizes)):
             return found
-        noted.clear()
         layer.output_shapes(*shapes)
         layer.weight_specs(*shapes)
         layer.state_shapes(*shapes)
@@ -505,6 +547,15 @@ def ask(layer: Layer, shapes: tuple[Any, ...], noted: set[str] | None = None) ->
             trace = trace.tb_next
         return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "refused"
     return ""
+
+
+def refuses(layer: Layer, shapes: tuple[Any, ...], failure: str) -> bool:
+    """Whether inputs of these shapes, of which sizes may be open, are refused for a certain reason too."""
+    rule = next((rule for rule in rules(layer) if rule.name == failure), None)
+    if rule is None:
+        return ask(layer, shapes) == failure
+    values = arguments(layer, rule, layer.solve(*shapes))
+    return values is not None and not rule.method(layer, *values)
 
 
 @cache
