@@ -227,10 +227,10 @@ class _Watch:
         """Shapes of outputs, shapes of states, and their type, for these arguments."""
         name = self.backend.dtype_name
         if self.kernel.kind != "layer":
-            return [args[0].shape], [], name(args[0])
+            return [layer.output_shape(tuple(args[0].shape))], [], name(args[0])
         inputs = args[0] if layer.inputs and layer.inputs[-1].many else args[: len(layer.inputs)]
         shapes = [None if x is None else tuple(x.shape) for x in inputs]
-        found = layer.output_shapes(*shapes)
+        found = layer.linear_shapes(*shapes)
         if getattr(layer, "return_state", False):
             found = found[: len(found) - layer.states]
         states = layer.state_shapes(*shapes) or (None,) * layer.states

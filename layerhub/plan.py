@@ -301,7 +301,7 @@ class Planner:
             *(self._as_computed(layer, declared, w) for declared, w in zip(layer.held, weights, strict=True)),
             *(given[name] for name in layer.extras),
         )
-        found = layer.output_shapes(*shapes)
+        found = layer.linear_shapes(*shapes)
         dtype = layer.output_dtype(*(x.dtype for x in inputs if x is not None))
         state_count = layer.states
         plain = found[: len(found) - state_count] if getattr(layer, "return_state", False) else found
@@ -356,8 +356,9 @@ class Planner:
         if type(activation).__name__ == "linear":
             return x
         kernel = self.registry.kernel(self.backend, activation, Call(dtype=x.dtype)) if self.route == "kernel" else None
-        value = Value(self._slot(), x.shape, x.dtype, x.mask, x.source)
-        self.steps.append(Step(activation, kernel, None, (x,), (value.slot,), shape=x.shape))
+        shape = activation.output_shape(x.shape)
+        value = Value(self._slot(), shape, x.dtype, x.mask, x.source)
+        self.steps.append(Step(activation, kernel, None, (x,), (value.slot,), shape=shape))
         return value
 
     # Masks

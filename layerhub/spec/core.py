@@ -251,6 +251,9 @@ class Activation(Activated):
     def output_shapes(self, *shapes: Sizes) -> tuple[Sizes, ...]:
         return tuple(self.activation.output_shape(shape) for shape in super().output_shapes(*shapes))
 
+    def linear_shapes(self, *shapes: Sizes) -> tuple[Sizes, ...]:
+        return super().output_shapes(*shapes)
+
     def define(self, xp, x):
         return x
 

@@ -425,6 +425,10 @@ class Layer(Spec, abstract=True):
     def check_input(self, x: Any) -> None:
         """Raise DataError where values of host data (a non-empty ndarray) that reach this layer cannot be meant."""
 
+    def linear_shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+        """The outputs' shapes before the activation that follows, which may change them."""
+        return self.output_shapes(*shapes)
+
     def weight_arguments(self, *shapes: Shape | None) -> tuple[tuple[WeightSpec | None, ...], ...]:
         """The weights in the order of the definition's arguments, each argument a tuple (one weight, or a block)."""
         sizes = self.solve(*shapes)
