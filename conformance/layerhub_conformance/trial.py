@@ -205,7 +205,8 @@ def evaluate(trial: Trial, drawn: Drawn, cotangents: Any = None, **options: Any)
         "mask": drawn.masks, "initial_state": drawn.states or None, "cotangents": cotangents, "dtype": trial.dtype,
         "route": trial.route, "device": trial.device, "compiled": trial.compiled,
     }  # fmt: skip
-    with warnings.catch_warnings():
+    # Data with NaN and infinity are meant so.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", MaskDroppedWarning)
         return evaluate_layer(case.make(trial.dtype), **given | options)
 
