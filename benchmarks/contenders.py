@@ -14,7 +14,7 @@ from benchmarks.workloads import RATE, Workload
 MEASURES = ("inference", "predict", "training", "fit")
 """In this order: training leaves the allocator with habits from which inference after it would profit."""
 
-HAND = {"numpy": "numpy_programs", "torch": "torch_programs", "tensorflow": "tf_programs"}
+HAND = {"numpy": "numpy_programs", "torch": "torch_programs", "tensorflow": "tf_programs", "jax": "jax_programs"}
 
 
 class Contender:

@@ -34,6 +34,7 @@ def environment(backend: str, threads: int, folder: str) -> dict[str, str]:
         **{f"{name}_NUM_THREADS": str(threads) for name in counts},
         "TF_NUM_INTRAOP_THREADS": str(threads),
         "TF_NUM_INTEROP_THREADS": str(threads),
+        "NPROC": str(threads),  # jax
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "",
         "KERAS_BACKEND": backend,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,6 +59,9 @@ LAYERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "merge": ("Add", {}, (16, 28, 28, 64)),
 }  # fmt: skip
 """What is measured: the layer, its parameters, the shape of its input (which stands for both where there are two)."""
+
+CALLS = {"numpy": "torch_layers", "torch": "torch_layers", "tensorflow": "tf_layers", "jax": "jax_layers"}
+"""What each backend is measured beside, in ``hand``."""
 
 TWICE = ("attention", "multi-head attention", "merge")
 
@@ -106,26 +110,34 @@ class Ours:
             training: recorded(plan, target.recording_xp if training and not target.own_autodiff else target.xp)
             for training, plan in plans.items()
         }
+        compiled = target.compiled if backend == "jax" else lambda function: function
+        self.of_values, self.of_slopes = compiled(self._forward), compiled(self._gradients)
         if backend == "tensorflow":
             import tensorflow as tf
 
             self.forward = tf.function(self.forward, autograph=False)
             self.gradients = tf.function(self.gradients, autograph=False)
 
-    def forward(self) -> Any:
-        return self.run[False](self.weights, self.x, (), 0)[0][0]
+    def _forward(self, weights: list[Any], x: list[Any]) -> Any:
+        return self.run[False](weights, x, (), 0)[0][0]
 
-    def gradients(self) -> Any:
+    def _gradients(self, params: list[Any], inputs: list[Any]) -> list[Any]:
         xp = self.backend.recording_xp
 
         def objective(params: list[Any]) -> tuple[Any, Any]:
-            x = list(self.x)
+            x = list(inputs)
             for k, param in zip(self.floating, params, strict=False):
                 x[k] = param
             y = self.run[True](params[len(self.floating) :], x, (), 0)[0][0]
             return xp.sum(y * y), None
 
-        return self.backend.value_and_grad(objective, [*(self.x[k] for k in self.floating), *self.weights])[2]
+        return self.backend.value_and_grad(objective, params)[2]
+
+    def forward(self) -> Any:
+        return self.of_values(self.weights, self.x)
+
+    def gradients(self) -> Any:
+        return self.of_slopes([*(self.x[k] for k in self.floating), *self.weights], self.x)
 
 
 def measure(backend: str, rounds: int, seconds: float, names: list[str]) -> dict[str, Any]:
@@ -134,11 +146,8 @@ def measure(backend: str, rounds: int, seconds: float, names: list[str]) -> dict
     for name in names:
         try:
             ours = Ours(backend, name)
-            if backend == "tensorflow":
-                from benchmarks.hand.tf_layers import Call
-            else:
-                from benchmarks.hand.torch_layers import Call  # type: ignore[assignment]
-            other = Call(name, LAYERS[name][1], inputs(name), ours.values)
+            calls = import_module(f"benchmarks.hand.{CALLS[backend]}")
+            other = calls.Call(name, LAYERS[name][1], inputs(name), ours.values)
             found[name] = {
                 what: ratio(getattr(ours, what), getattr(other, what), guard(backend, what), rounds, seconds)
                 for what in MEASURES
@@ -187,7 +196,9 @@ def done(returned: Any) -> None:
     """Wait for a result."""
     while isinstance(returned, (list, tuple)):
         returned = returned[0]
-    if hasattr(returned, "numpy") and not hasattr(returned, "detach"):
+    if hasattr(returned, "block_until_ready"):
+        returned.block_until_ready()
+    elif hasattr(returned, "numpy") and not hasattr(returned, "detach"):
         returned.numpy()
 
 

@@ -38,7 +38,9 @@ class Backend:
     dtypes: its float types. has_gradients: whether models can be trained on it. has_sparse: whether it takes sparse
     tensors. lacks: what it does not serve, by the name of the spec, with the reason. fast_matmul: by float type, the
     unit roundoff of the products in its matrix products and convolutions, where they are less precise than the type
-    (2**-11 for TF32).
+    (2**-11 for TF32). reciprocals: whether it computes x / y as x * (1 / y), which rounds twice.
+    eager: whether operations run as they come; where each is compiled for each shape first, the suite compiles whole
+    calls instead, and shares float types and routes out among its cases.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Backend:
     has_sparse = False
     lacks: Mapping[str, str] = {}
     fast_matmul: Mapping[str, float] = {}
+    reciprocals = False
+    eager = True
 
     def __init__(self) -> None:
         self.xp = Namespace(self.namespace, **self.extras)

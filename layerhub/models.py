@@ -10,7 +10,14 @@ from typing import Any
 from layerhub import saving
 from layerhub.errors import FileFormatError, GraphError, LayerHubError, ParameterError, UnknownNameError
 from layerhub.graph import Input, Tensor, nodes_of
-from layerhub.network import Network, deserialize_layer, input_of, model_kind, serialize_layer
+from layerhub.network import (
+    Network,
+    deserialize_layer,
+    deserialize_whole,
+    input_of,
+    model_kind,
+    serialize_layer,
+)
 from layerhub.spec.core import InputLayer
 from layerhub.spec.layer import Layer
 from layerhub.training import Trainable
@@ -145,14 +152,13 @@ def model_from_json(
     """
     try:
         entry = json.loads(text)
-        kind, config = model_kind(entry["class_name"]), entry["config"]
-        seed = entry.get("seed")
+        model_kind(entry["class_name"]), entry["config"]
     except (ValueError, TypeError, KeyError, AttributeError, UnknownNameError) as problem:
         known = ", ".join(sorted(Network.kinds))
         raise ParameterError(
             f"the text is no model's JSON, which has a class_name (one of {known}) and a config: {problem}"
         ) from None
-    return kind.from_config(config, custom_objects, backend=backend, device=device, seed=seed)
+    return deserialize_whole(entry, custom_objects, backend=backend, device=device)
 
 
 def save_model(model: Any, path: str | os.PathLike[str]) -> None:
@@ -167,25 +173,23 @@ def load_model(
     custom_objects: Mapping[str, Any] | None = None,
     compile: bool = True,
 ) -> Any:
-    """The model of a ``.keras`` archive that LayerHub or Keras 3 wrote, on any backend.
+    """The model of a file that LayerHub or Keras wrote (``.keras``, or ``.h5`` in Keras 2's layout), on any backend.
 
     custom_objects: classes and functions by the names that the file has for them; none of its own code is run.
-    compile: compile it as it was, and let training go on where it stopped.
+    compile: compile it as it was, and let training go on where it stopped, unless Keras 2 wrote the file.
     Raises FileFormatError for a file that is damaged or of another kind, UnknownNameError for what is not known here.
     """
-    held = saving.read_model(path)
-    objects = custom_objects or {}
-    entry = held.config
-    if not isinstance(entry.get("class_name"), str) or not isinstance(entry.get("config"), dict):
-        raise FileFormatError(f"{path}: its config.json describes no model")
+    held, objects = saving.read_model(path), custom_objects or {}
+    entry = held.entry
+    if not isinstance(entry.get("class_name"), str) or not isinstance(entry.get("config"), (dict, list)):
+        raise FileFormatError(f"{path}: its config describes no model")
     try:
-        kind = model_kind(entry["class_name"])
-        model = kind.from_config(entry["config"], objects, backend=backend, device=device, seed=entry.get("seed"))
+        model = deserialize_whole(entry, objects, backend=backend, device=device)
     except LayerHubError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as problem:
-        raise FileFormatError(f"{path}: its config.json describes no model: {problem!r}") from None
-    saving.restore(model, held, str(path), objects, compile)
+        raise FileFormatError(f"{path}: its config describes no model: {problem!r}") from problem
+    saving.restore(model, held, objects, compile)
     return model
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -370,24 +371,27 @@ class Network:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a ``.keras`` archive: its graph, its weights, how it was compiled, where training stands.
 
-        What was at ``path`` before stays there until the new file is whole. Keras 3 opens it, too.
+        What was at ``path`` before stays there until the new file is whole. Keras 3 opens it, too. With the suffix
+        ``.h5`` or ``.hdf5`` the file is in Keras 2's layout.
         """
         self._check_complete()
-        saving.save_model(self, serialize_model(self), path)
+        saving.save_model(self, serialize_whole(self), path)
 
     def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights alone: to ``.weights.h5``, in Keras 3's layout, or to ``.safetensors``."""
+        """Write the weights alone: to ``.weights.h5``, in Keras 3's layout, to ``.safetensors``, or to ``.h5``."""
         self._check_complete()
         saving.save_weights(self, path)
 
-    def load_weights(self, path: str | os.PathLike[str]) -> None:
+    def load_weights(self, path: str | os.PathLike[str], by_name: bool = False, skip_mismatch: bool = False) -> None:
         """Take the weights that a file holds; its content says of which kind it is, not its name.
 
+        by_name: take those of layers whose names the file has, and leave the others as they are. skip_mismatch: leave
+        layers as they are whose weights do not fit, with a warning. Both are for files in Keras 2's layout.
         Raises FileFormatError for a file that is damaged or of another kind, and WeightsError where its weights do not
         fit; then nothing is changed.
         """
         self._check_complete()
-        saving.load_weights(self, path)
+        saving.load_weights(self, path, by_name, skip_mismatch)
 
     def export(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write the model, as it predicts, in a format for other programs; the path's suffix says in which.
@@ -444,7 +448,7 @@ class Network:
 
     def to_json(self, **options: Any) -> str:
         """The configuration as JSON text; ``lh.models.model_from_json`` reads it. options: those of ``json.dumps``."""
-        return json.dumps(serialize_model(self), **options)
+        return json.dumps(serialize_whole(self), **options)
 
     @classmethod
     def from_config(
@@ -459,7 +463,7 @@ class Network:
         old = any(isinstance(node, list) for entry in entries for node in entry.get("inbound_nodes") or ())
         graphs = {entry["name"]: 1 for entry in entries if "layers" in entry["config"]}
         listed = {entry["name"]: dialect.calls_in(entry, graphs if old else {}) for entry in entries}
-        kept, listed = masks.implied(entries, listed)
+        kept, listed = masks.implied(entries, listed, dialect.keys_in(config["output_layers"]))
         layers = {entry["name"]: deserialize_layer(entry, custom_objects) for entry in kept}
         made: dict[dialect.Key, Tensor] = {}
         waiting = []
@@ -556,6 +560,40 @@ def serialize_model(model: Network) -> dict[str, Any]:
     return entry | {"seed": seed}
 
 
+def serialize_whole(model: Network) -> dict[str, Any]:
+    """A model as Keras 3 writes it, with a number on each layer that several of its nested models share."""
+    entry = serialize_model(model)
+    places: dict[Any, list[dict[str, Any]]] = {}
+
+    def walk(network: Network, entry: Mapping[str, Any]) -> None:
+        layers = network.layers
+        # The config of a Sequential begins with its input, which is none of its layers.
+        for layer, part in zip(layers, entry["config"]["layers"][-len(layers) :], strict=True):
+            places.setdefault(layer, []).append(part)
+            if isinstance(layer, Network):
+                walk(layer, part)
+
+    walk(model, entry)
+    for number, parts in enumerate(parts for parts in places.values() if len(parts) > 1):
+        for part in parts:
+            part["shared_object_id"] = number
+    return entry
+
+
+_shared: ContextVar[dict[int, Any] | None] = ContextVar("shared", default=None)
+"""Layers by their numbers, while a whole model is made."""
+
+
+def deserialize_whole(entry: Mapping[str, Any], objects: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    """The model that an entry describes; see ``serialize_whole``. options: backend, device."""
+    token = _shared.set({})
+    try:
+        kind = model_kind(entry["class_name"])
+        return kind.from_config(entry["config"], objects, seed=entry.get("seed"), **options)
+    finally:
+        _shared.reset(token)
+
+
 def deserialize_layer(entry: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The layer or nested model that a config describes.
 
@@ -564,12 +602,22 @@ def deserialize_layer(entry: Mapping[str, Any], custom_objects: Mapping[str, Any
     """
     if not isinstance(entry, Mapping) or not isinstance(entry.get("class_name"), str):
         raise ParameterError(f"a layer's config is {{'class_name': …, 'config': …}}, not {entry!r}")
-    objects = custom_objects or {}
+    shared, number = _shared.get(), entry.get("shared_object_id")
+    if shared is None or number is None:
+        return _deserialized(entry, custom_objects or {})
+    if number not in shared:
+        shared[number] = _deserialized(entry, custom_objects or {})
+    return shared[number]
+
+
+def _deserialized(entry: Mapping[str, Any], objects: Mapping[str, Any]) -> Any:
     name, config = entry["class_name"], entry.get("config") or {}
     if "layers" in config:
         return model_kind(name).from_config(config, objects, seed=entry.get("seed"))
     if name == "InputLayer":
-        config = {k: v for k, v in config.items() if k in ("shape", "batch_shape", "batch_size", "sparse", "name")}
+        known = ("shape", "batch_shape", "batch_size", "sparse", "name")
+        shape = config.get("batch_input_shape", config.get("batch_shape"))
+        config = {k: v for k, v in config.items() if k in known} | {"batch_shape": shape}
     made = dialect.revived({"class_name": name, **entry, "config": config}, objects)
     if isinstance(made, Layer):
         return made

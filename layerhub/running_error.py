@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,21 @@ SMALLEST = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "f
 
 ULPS = {"exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 8, "erf": 8, "sqrt": 1, "sin": 4, "cos": 4}
 """Units in the last place by which a good implementation may miss: about 1.5 times the worst that was measured."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Where a backend rounds otherwise than each operation once.
+
+    products: the unit roundoff of matrix products; None for the type's own. reciprocals: x / y is computed as
+    x * (1 / y), which rounds twice.
+    """
+
+    products: float | None = None
+    reciprocals: bool = False
+
+
+EACH_ONCE = Arithmetic()
 
 
 class Bounded(Operand):
@@ -91,18 +107,19 @@ class RunningError(Namespace):
 
     depth = 1
 
-    def __init__(self, unit: float, smallest: float, products: float | None = None):
+    def __init__(self, unit: float, smallest: float, arithmetic: Arithmetic = EACH_ONCE):
         self.unit, self.smallest = unit, smallest
-        self.products = products or unit
+        self.products = arithmetic.products or unit
+        self.division = 2 if arithmetic.reciprocals else 1
         super().__init__(np)
         for name, function in list(vars(type(self)).items()):
             if not name.startswith("_") and callable(function):
                 setattr(self, name, _silent(function.__get__(self)))
 
     @classmethod
-    def of(cls, dtype: str, products: float | None = None) -> RunningError:
-        """The namespace for a float type by name. products: the unit roundoff of matrix products, if it is another."""
-        return cls(UNITS[dtype], SMALLEST[dtype], products)
+    def of(cls, dtype: str, arithmetic: Arithmetic = EACH_ONCE) -> RunningError:
+        """The namespace for a float type by name."""
+        return cls(UNITS[dtype], SMALLEST[dtype], arithmetic)
 
     def exact(self, x: Any) -> Bounded:
         """An input, which is exactly what it is."""
@@ -158,7 +175,8 @@ class RunningError(Namespace):
         value = va / vb
         # A divisor that may be zero leaves nothing to say: NaN, undecided.
         room = np.where(np.abs(vb) > eb, np.abs(vb) - eb, np.nan)
-        return self._rounded(value, (ea + np.abs(value) * eb) / room)
+        again = (self.division - 1) * self.unit * np.abs(value)
+        return self._rounded(value, (ea + np.abs(value) * eb) / room + again)
 
     def negative(self, a):
         return Bounded(-a.value, a.error, self)

@@ -11,7 +11,7 @@ import layerhub as lh
 from layerhub import layers
 from layerhub.errors import LayerHubError, ParameterError, ShapeError
 
-BACKENDS = ("numpy", "torch", "tensorflow")
+BACKENDS = ("numpy", "torch", "tensorflow", "jax")
 RNG = np.random.default_rng(4)
 IDS = RNG.integers(1, 9, size=(12, 7))
 IDS[np.arange(7) >= RNG.integers(3, 8, size=(12, 1))] = 0

@@ -6,7 +6,7 @@ from layerhub_conformance.training import FIRST, LOSSES, METRICS, loss_case, met
 
 import layerhub as lh
 
-BACKENDS = ["numpy", "torch", "tensorflow"]
+BACKENDS = ["numpy", "torch", "tensorflow", "jax"]
 
 
 @pytest.fixture(autouse=True)

@@ -585,7 +585,7 @@ def test_what_is_no_models_json_is_told(text):
         lh.models.model_from_json(text)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow"])
+@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow", "jax"])
 def test_an_input_that_wraps_a_native_tensor_takes_its_shape_type_and_data(backend):
     data = np.arange(6, dtype="float32").reshape(2, 3)
     tensor = lh.registry.registry().backend(backend).asarray(data)
@@ -595,7 +595,7 @@ def test_an_input_that_wraps_a_native_tensor_takes_its_shape_type_and_data(backe
     assert np.array_equal(model.predict(), model.predict(data))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow"])
+@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow", "jax"])
 def test_a_sparse_input_is_refused_by_backends_that_have_no_sparse_arrays(backend):
     x = lh.Input((3,), sparse=True, name="few")
     with pytest.raises(LayerHubError, match=f"'few' is sparse, and the backend '{backend}' has no sparse arrays"):

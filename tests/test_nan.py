@@ -6,7 +6,7 @@ import pytest
 import layerhub as lh
 from layerhub.spec import KINDS
 
-BACKENDS = ("numpy", "torch", "tensorflow")
+BACKENDS = ("numpy", "torch", "tensorflow", "jax")
 
 
 @pytest.mark.parametrize("route", ["kernel", "definition"])

@@ -184,7 +184,7 @@ PREFLIGHT = "import sys; sys.dont_write_bytecode = True; sys.path.insert(0, 'too
 
 def test_preflight_speaks_of_the_pinned_versions():
     table = run("-c", f"{PREFLIGHT}; print({{name: release for name, (release, _) in preflight.NEWEST.items()}})")
-    assert ast.literal_eval(table) == {name: pins()[name] for name in ("numpy", "torch", "tensorflow")}
+    assert ast.literal_eval(table) == {name: pins()[name] for name in ("numpy", "torch", "tensorflow", "jax")}
 
 
 def preflight(*arguments, pretend=None):
@@ -233,7 +233,7 @@ def test_make_alone_tells_what_there_is():
 def test_make_refuses_an_unknown_backend_before_it_installs_anything(tmp_path):
     done = make("demo", f"VENV={tmp_path / 'venv'}", "BACKENDS=numpy nonsense")
     assert done.returncode
-    assert "no plugin here is called nonsense; BACKENDS may name: numpy torch tensorflow" in done.stderr
+    assert "no plugin here is called nonsense; BACKENDS may name: numpy torch tensorflow jax" in done.stderr
     assert not (tmp_path / "venv").exists()
 
 

@@ -26,7 +26,7 @@ from layerhub.spec.domains import Size
 from layerhub.spec.layer import In, Out, Result, Weight
 from layerhub.spec.recurrent import Cell
 
-BACKENDS = ["numpy", "torch", "tensorflow"]
+BACKENDS = ["numpy", "torch", "tensorflow", "jax"]
 N, T, D = 4, 6, 3
 KEPT = {
     "LSTM": lambda **given: LSTM(5, **given),

@@ -12,7 +12,7 @@ from layerhub_conformance.verdict import compare
 from layerhub import autodiff
 from layerhub.errors import MaskDroppedWarning
 from layerhub.probe import evaluate_layer
-from layerhub.running_error import SMALLEST, UNITS, Bounded, Decided, RunningError, accepted
+from layerhub.running_error import SMALLEST, UNITS, Arithmetic, Bounded, Decided, RunningError, accepted
 from layerhub.variable import HOST
 
 B = RunningError.of("float32")
@@ -189,10 +189,17 @@ def test_whole_numbers_stay_exact_in_any_order_until_they_outgrow_the_type():
 
 
 def test_matrix_products_of_less_precision_have_a_unit_of_their_own():
-    fast = RunningError.of("float32", products=2.0**-11)
+    fast = RunningError.of("float32", Arithmetic(products=2.0**-11))
     x = singles(3, 3)
     assert np.all(fast.matmul(fast.exact(x), fast.exact(x)).error > 1000 * B.matmul(B.exact(x), B.exact(x)).error)
     assert np.all((fast.exact(x) + fast.exact(x)).error == (B.exact(x) + B.exact(x)).error)
+
+
+def test_a_division_by_way_of_the_reciprocal_rounds_twice():
+    twice, x = RunningError.of("float32", Arithmetic(reciprocals=True)), positive(50)
+    one, two = (space.divide(space.exact(x), space.exact(x + 1)) for space in (B, twice))
+    assert np.allclose(two.error, 2 * one.error)
+    assert np.all((twice.exact(x) * 3.0).error == (B.exact(x) * 3.0).error)
 
 
 def test_one_rounding_costs_one_unit():

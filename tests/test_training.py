@@ -928,7 +928,7 @@ def test_a_stream_without_batches_is_told():
         linear().fit(iter([]), verbose=0)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow"])
+@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow", "jax"])
 def test_layers_may_be_frozen_and_thawed_between_fits_and_those_still_trained_keep_their_slots(backend):
     a, b, c = lh.layers.Dense(3), lh.layers.Dense(4), lh.layers.Dense(1)
     model = lh.Sequential([lh.Input((2,)), a, b, c], backend=backend, seed=1)

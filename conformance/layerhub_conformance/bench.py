@@ -21,6 +21,7 @@ from typing import Any
 from layerhub.contract import Backend
 from layerhub.errors import LayerHubError
 from layerhub.registry import registry
+from layerhub.running_error import Arithmetic
 
 FRAMEWORKS = frozenset(
     "cupy dask jax keras mindspore mlx mxnet ndonnx onnxruntime paddle tensorflow tinygrad torch".split()
@@ -72,7 +73,13 @@ class Capabilities:
     compiles: bool = False
     lacks: dict[str, str] = field(default_factory=dict)
     fast_matmul: dict[str, float] = field(default_factory=dict)
+    reciprocals: bool = False
+    eager: bool = True
     versions: dict[str, str] = field(default_factory=dict)
+
+    def arithmetic(self, dtype: str) -> Arithmetic:
+        """How it rounds in a float type."""
+        return Arithmetic(self.fast_matmul.get(dtype), self.reciprocals)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -172,6 +179,8 @@ def capabilities(name: str) -> Capabilities:
         type(backend).compiled is not Backend.compiled,
         dict(backend.lacks),
         dict(backend.fast_matmul),
+        backend.reciprocals,
+        backend.eager,
         dict(registry().listing()[name]["versions"]),
     )
 

@@ -20,7 +20,7 @@ from layerhub.errors import MaskDroppedWarning
 from layerhub.plan import Plan, Planner
 from layerhub.probe import evaluate_layer
 from layerhub.registry import Registry
-from layerhub.running_error import SMALLEST, UNITS, RunningError
+from layerhub.running_error import EACH_ONCE, SMALLEST, UNITS, Arithmetic, RunningError
 from layerhub.spec.layer import Layer
 from layerhub_conformance.case import Case, Drawn
 from layerhub_conformance.verdict import Expected
@@ -49,26 +49,26 @@ class DefinitionsOnly(Registry):
 _REMEMBERED: OrderedDict[tuple[Any, ...], Reference] = OrderedDict()
 
 
-def reference(case: Case, dtype: str, products: float | None = None) -> Reference:
+def reference(case: Case, dtype: str, arithmetic: Arithmetic = EACH_ONCE) -> Reference:
     """The reference of a case for results in ``dtype``. Inputs are rounded to it; the rest is float64.
 
-    products: the unit roundoff of matrix products, where a backend declares that they are less precise.
+    arithmetic: how a backend declares that it rounds.
     """
-    key = (case.id, dtype, products)
+    key = (case.id, dtype, arithmetic)
     if key not in _REMEMBERED:
         if len(_REMEMBERED) >= REMEMBERED:
             _REMEMBERED.popitem(last=False)
         # Data with NaN and infinity are meant so.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", MaskDroppedWarning)
-            _REMEMBERED[key] = _reference(case, case.draw(dtype), dtype, products)
+            _REMEMBERED[key] = _reference(case, case.draw(dtype), dtype, arithmetic)
     return _REMEMBERED[key]
 
 
-def _reference(case: Case, drawn: Drawn, dtype: str, products: float | None) -> Reference:
-    found = read(case.make(), drawn, case.training, RunningError.of(dtype, products))
+def _reference(case: Case, drawn: Drawn, dtype: str, arithmetic: Arithmetic) -> Reference:
+    found = read(case.make(), drawn, case.training, RunningError.of(dtype, arithmetic))
     if UNITS[dtype] > UNITS["float32"]:
-        fine = read(case.make(), drawn, case.training, RunningError.of("float32", products))
+        fine = read(case.make(), drawn, case.training, RunningError.of("float32", arithmetic))
         for coarse, precise in zip(found.arrays, fine.arrays, strict=True):
             once = UNITS[dtype] * np.abs(precise.value) + SMALLEST[dtype]
             coarse.fine = np.where(precise.error == 0, 0.0, once) + precise.error

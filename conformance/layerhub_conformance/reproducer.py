@@ -80,7 +80,7 @@ def script(trial: Trial) -> str:
     """The text of the script for a trial of a case."""
     case, able = trial.subject, capabilities(trial.backend)
     drawn, layer = case.draw(trial.dtype), case.make(trial.dtype)
-    wanted = reference(case, trial.dtype, able.fast_matmul.get(trial.dtype))
+    wanted = reference(case, trial.dtype, able.arithmetic(trial.dtype))
     wanted = wanted if able.gradients else forward_only(wanted)
     rows = [f"    {e.what!r}: ({_array(e.value)}, {_array(SHARE * e.error)})," for e in wanted.arrays]
     return SCRIPT.format(

@@ -8,7 +8,7 @@ import platform
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from layerhub_conformance import expected, judgement, reproducer
 from layerhub_conformance.bench import Bench, BrokenError, Capabilities, Local
 from layerhub_conformance.checks import table
 from layerhub_conformance.report import FAILING, Cell, Result, Run, write
+from layerhub_conformance.subjects import firsts
 from layerhub_conformance.trial import Check, Trial, conduct
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -116,11 +117,8 @@ class Session:
     def _named(self, check: Check) -> Iterator[Any]:
         """The subjects that were asked for by id, which may begin with the name of a check."""
         for text in self.cases or ():
-            name, _, rest = text.partition(": ")
-            name, wanted = (name, rest) if name in table() else ("values", text)
-            while f"{name}: {rest.partition(': ')[0]}" in table():  # names of checks may have a colon themselves
-                first, _, rest = rest.partition(": ")
-                name, wanted = f"{name}: {first}", rest
+            name = max((name for name in table() if text.startswith(f"{name}: ")), key=len, default="values")
+            wanted = text.removeprefix(f"{name}: ")
             if name != check.name:
                 continue
             known = next((subject for subject in check.subjects(self.tier) if subject.id == wanted), None)
@@ -158,10 +156,22 @@ class Session:
         if self.tier == "smoke" and not self.dtypes:
             dtypes = ("float32",)
         routes = self.routes or (ROUTES if self.tier != "smoke" else (item.check.routes[0],))
-        return [
-            conduct(trial, bench)
-            for trial in item.check.trials(item.subject, item.backend, dtypes, routes, self.device)
-        ]
+        trials = list(item.check.trials(item.subject, item.backend, dtypes, routes, self.device))
+        if not bench.capabilities.eager:
+            trials = self._compiled(item, trials)
+        return [conduct(trial, bench) for trial in trials]
+
+    def _compiled(self, item: Item, trials: list[Trial]) -> list[Trial]:
+        """Trials of a backend that compiles every operation for every shape: whole calls are compiled instead.
+
+        Where there are many, only the first cases of a layer are tried with every type and route; the others share
+        these out among them.
+        """
+        if item.check.compiled:  # which is what all checks do here
+            return []
+        if item.check.shared and not self.cases and item.subject not in firsts(2):
+            trials = trials[item.subject.seed % len(trials) :][:1] if trials else []
+        return [replace(trial, compiled=True) for trial in trials]
 
     def close(self) -> None:
         for bench in self._benches.values():

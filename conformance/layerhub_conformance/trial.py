@@ -84,6 +84,7 @@ class Check:
     subjects: of a tier. parse: the subject that an id says, for one that is not among them. kind: of what the subjects
     are of. dtypes: None for those that were asked for; else these.
     compiled: the call is compiled first; such a check says nothing of a backend that does not compile.
+    shared: it has so many subjects that a backend which compiles every shape need not try all types with each.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Check:
     routes: tuple[str, ...] = ("kernel", "definition")
     compiled: bool = False
     gradients: bool = False
+    shared: bool = False
     parse: Callable[[str], Any] = Case.parse
 
     def trials(
@@ -212,11 +214,14 @@ def evaluate(trial: Trial, drawn: Drawn, cotangents: Any = None, **options: Any)
 
 
 def give(trial: Trial, drawn: Drawn, gradients: bool) -> Given:
-    """A case on a backend, with gradients and without: asked for gradients, a backend may run other code."""
+    """A case on a backend, with gradients and without: asked for gradients, a backend may run other code.
+
+    What is compiled is run once: gradients where there are any.
+    """
     held = [*drawn.inputs, *drawn.weights, *drawn.states, *drawn.cotangents]
     before = [x.copy() for x in held]
     graded = evaluate(trial, drawn, drawn.cotangents) if gradients else None
-    plain = evaluate(trial, drawn)
+    plain = graded if graded is not None and trial.compiled else evaluate(trial, drawn)
     notes = []
     if not all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in zip(held, before, strict=True)):
         notes.append("an input or weight was changed by the call")

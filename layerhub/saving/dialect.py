@@ -34,6 +34,8 @@ MODULES = {
 
 Objects = Mapping[str, Any]
 """Classes and functions of the caller's, by name (custom_objects)."""
+KNOWN: dict[str, Any] = {}
+"""Functions of LayerHub's own that configs name."""
 
 
 QUIET = ("activity_regularizer", "implementation", "return_attention_scores", "seed", "trainable", "use_causal_mask")
@@ -261,9 +263,8 @@ def revived(value: Any, objects: Objects) -> Any:
         return own.from_config(made["config"]) if isinstance(own, type) and issubclass(own, Spec) else own
     if isinstance(value, list):
         return [revived(part, objects) for part in value]
-    if isinstance(value, str) and callable(objects.get(value)):
-        return objects[value]
-    return value
+    found = objects.get(value, KNOWN.get(value)) if isinstance(value, str) else None
+    return found if callable(found) else value
 
 
 def functions_in(config: Mapping[str, Any], objects: Objects) -> dict[str, Any]:

@@ -45,13 +45,19 @@ def reading(file: IO[bytes], name: str) -> Iterator[Any]:
         raise FileFormatError(f"{name} is no HDF5 file, or is damaged: {problem}") from None
 
 
-def write(file: IO[bytes], arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]] = {}) -> None:
-    """Write arrays by path. attributes: of groups, by path."""
+@contextmanager
+def writing(file: IO[bytes]) -> Iterator[Any]:
+    """A new HDF5 file."""
     with library().File(file, "w") as opened:
-        for path, array in arrays.items():
-            opened.create_dataset(path, data=array)
-        for path, values in attributes.items():
-            opened.require_group(path).attrs.update(values)
+        yield opened
+
+
+def write(opened: Any, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write arrays by path. attributes: of groups, by path."""
+    for path, array in arrays.items():
+        opened.create_dataset(path, data=array)
+    for path, values in attributes.items():
+        opened.require_group(path).attrs.update(values)
 
 
 def member(group: Any, path: str) -> Any:

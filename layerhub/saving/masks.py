@@ -17,7 +17,7 @@ GIVEN = ("mask", "query_mask", "value_mask", "key_mask")
 
 
 def implied(
-    entries: Sequence[Mapping[str, Any]], calls: Calls
+    entries: Sequence[Mapping[str, Any]], calls: Calls, outputs: Sequence[Key]
 ) -> tuple[list[Mapping[str, Any]], dict[str, list[Call]]]:
     """The layers of a graph, and their calls, without what only serves masks that follow from rules."""
     operations = {entry["name"]: entry["class_name"] for entry in entries if is_operation(entry)}
@@ -29,7 +29,8 @@ def implied(
         name = entry["name"]
         if name not in operations:
             kept[name] = [_without(call, operations, calls, marks) for call in calls[name]]
-    needed = {key.layer for of in kept.values() for call in of for key in call.keys} & operations.keys()
+    used = {key for of in kept.values() for call in of for key in call.keys}
+    needed = {key.layer for key in (*used, *outputs)} & operations.keys()
     left = [entry for entry in entries if entry["name"] in kept or entry["name"] in needed]
     return left, kept | {name: list(calls[name]) for name in needed}
 

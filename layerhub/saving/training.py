@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import count, takewhile
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from layerhub.spec.optimizers import (
 from layerhub.variable import Variable
 
 Row = tuple[np.ndarray, ...]
+VARIABLES = "optimizer/vars"
+"""Where Keras keeps an optimizer's variables."""
+COUNTED = ("step", "scale", "run", "skipped", "epochs")
 KEPT = "layerhub/slots"
 """Where the slots are kept that Keras has no place for: by the number of their weight in the model."""
 
@@ -106,24 +110,45 @@ def state_of(model: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, numbers
 
 
-def restore(model: Any, opened: Any, numbers: Mapping[str, Any]) -> None:
-    """Let a compiled model's training go on where a file says that it stopped.
+def row_of(model: Any) -> list[np.ndarray]:
+    """The variables of a model's optimizer in Keras's order; none before it was trained."""
+    arrays, _ = state_of(model)
+    paths = (f"{VARIABLES}/{k}" for k in count())
+    return [arrays[path] for path in takewhile(arrays.__contains__, paths)]
 
-    Raises FileFormatError and WeightsError; then nothing is changed.
+
+class Stand(NamedTuple):
+    """Where training stands: the optimizer's slots by weight, and what is counted."""
+
+    rows: dict[Variable, Row]
+    numbers: dict[str, Any]
+
+
+def read(model: Any, opened: Any, numbers: Mapping[str, Any], row: Sequence[Any] | None = None) -> Stand:
+    """Where a file says that the training of a compiled model stands.
+
+    numbers: what is counted, as far as it is known. row: the variables of its optimizer, where they are not in their
+    place. Raises FileFormatError and WeightsError.
     """
-    rows, told = _rows(model, opened)
-    told |= {name: value for name, value in numbers.items() if name in ("step", "scale", "run", "skipped", "epochs")}
+    rows, told = _of_keras(model, hdf5.numbered(opened, VARIABLES) if row is None else row)
+    told |= {name: value for name, value in numbers.items() if name in COUNTED}
     wrong = {name: value for name, value in told.items() if not _counts(value)}
     if wrong:
         raise FileFormatError(f"what the file says of training are no numbers from 0 up: {wrong}")
-    model._epochs_begun = int(told.get("epochs", 0))
-    if not rows and not told.get("step"):
+    return Stand(rows | _kept(model, opened), told)
+
+
+def resume(model: Any, stand: Stand) -> None:
+    """Let the training of a compiled model go on from somewhere."""
+    rows, numbers = stand
+    model._epochs_begun = int(numbers.get("epochs", 0))
+    if not rows and not numbers.get("step"):
         return
     executor = model.executor
-    executor.step, executor.resting = int(told.get("step", 0)), rows
+    executor.step, executor.resting = int(numbers.get("step", 0)), rows
     if model.optimizer.loss_scale is not None:
-        scale = float(told.get("scale", model.optimizer.loss_scale))
-        executor.scaling = Scaling(scale, int(told.get("run", 0)), int(told.get("skipped", 0)))
+        scale = float(numbers.get("scale", model.optimizer.loss_scale))
+        executor.scaling = Scaling(scale, int(numbers.get("run", 0)), int(numbers.get("skipped", 0)))
     executor.prepare()
 
 
@@ -134,16 +159,16 @@ def _counts(value: Any) -> bool:
 # An optimizer's variables, as Keras lays them out
 
 
-def _in_keras(model: Any, rows: Mapping[Variable, Row], count: int, scaling: Scaling | None) -> dict[str, np.ndarray]:
+def _in_keras(model: Any, rows: Mapping[Variable, Row], steps: int, scaling: Scaling | None) -> dict[str, np.ndarray]:
     """The arrays of an optimizer by their paths; none where Keras has another way to share weights out."""
     optimizer, weights = model.optimizer, model.trainable_weights
     inner = optimizer.inner_optimizer if isinstance(optimizer, LossScaleOptimizer) else optimizer
     if isinstance(inner, MultiOptimizer):
         return {}
-    own = _listed(inner, weights, [rows[v] for v in weights], count, inner is optimizer)
+    own = _listed(inner, weights, [rows[v] for v in weights], steps, inner is optimizer)
     if scaling is None or inner is optimizer:
         return _numbered("optimizer", own)
-    head = [np.int64(count), np.float32(0), np.int64(scaling.run), np.float32(scaling.scale)]
+    head = [np.int64(steps), np.float32(0), np.int64(scaling.run), np.float32(scaling.scale)]
     return _numbered("optimizer", [*map(np.asarray, head), *own]) | _numbered("optimizer/inner_optimizer", own)
 
 
@@ -152,10 +177,10 @@ def _numbered(path: str, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _listed(
-    optimizer: Optimizer, weights: Sequence[Variable], rows: Sequence[Row], count: int, alone: bool
+    optimizer: Optimizer, weights: Sequence[Variable], rows: Sequence[Row], steps: int, alone: bool
 ) -> list[np.ndarray]:
     """The variables of an optimizer in Keras's order. alone: it is not within another one."""
-    found = [np.asarray(np.int64(count))]
+    found = [np.asarray(np.int64(steps))]
     if isinstance(optimizer.learning_rate, float):
         found.append(np.asarray(np.float32(optimizer.learning_rate)))
     full = [_widened(optimizer, weight, row, alone) for weight, row in zip(weights, rows, strict=True)]
@@ -163,8 +188,8 @@ def _listed(
         for row in full:
             found += row[part]
     if isinstance(optimizer, Nadam):
-        steps = range(1, optimizer.update_of(count) + 1) if count else ()
-        found.append(np.asarray(np.float32(math.prod(optimizer.beta_1 * (1 - 0.5 * 0.96**step) for step in steps))))
+        updates = range(1, optimizer.update_of(steps) + 1)
+        found.append(np.asarray(np.float32(math.prod(optimizer.beta_1 * (1 - 0.5 * 0.96**k) for k in updates))))
     return found
 
 
@@ -206,34 +231,28 @@ def _factored(weight: Variable) -> bool:
     return len(weight.shape) >= 2
 
 
-def _rows(model: Any, opened: Any) -> tuple[dict[Variable, Row], dict[str, Any]]:
-    """The slots of the weights that a file has, and what Keras says of its steps."""
-    rows, told = _of_keras(model, opened)
-    kept = hdf5.member(opened, KEPT)
-    weights = model.weights
+def _kept(model: Any, opened: Any) -> dict[Variable, Row]:
+    """The slots of weights that Keras has no place for."""
+    rows, kept, weights = {}, hdf5.member(opened, KEPT), model.weights
     for number in kept if kept is not None else ():
+        path = f"{KEPT}/{number}"
         if not number.isdecimal() or int(number) >= len(weights):
-            raise FileFormatError(f"{KEPT}/{number} belongs to no weight of {model.name}")
+            raise FileFormatError(f"{path} belongs to no weight of {model.name}")
         variable = weights[int(number)]
-        datasets = hdf5.numbered(opened, f"{KEPT}/{number}")
-        wanted = _first_row(model, variable)
-        rows[variable] = _read_row(datasets, [slot.shape for slot in wanted], f"{KEPT}/{number}", variable)
-    return rows, told
+        shapes = [slot.shape for slot in _first_row(model, variable)]
+        rows[variable] = _read_row(hdf5.numbered(opened, path), shapes, path, variable)
+    return rows
 
 
-def _of_keras(model: Any, opened: Any) -> tuple[dict[Variable, Row], dict[str, Any]]:
-    optimizer, path, told = model.optimizer, "optimizer", {}
-    if isinstance(optimizer, LossScaleOptimizer):
-        head = hdf5.numbered(opened, "optimizer/vars")[:4]
-        if len(head) == 4:
-            told = {name: _scalar(head[k], f"optimizer/vars/{k}") for k, name in ((2, "run"), (3, "scale"))}
-        optimizer, path = optimizer.inner_optimizer, "optimizer/inner_optimizer"
-    if isinstance(optimizer, MultiOptimizer):
+def _of_keras(model: Any, datasets: Sequence[Any]) -> tuple[dict[Variable, Row], dict[str, Any]]:
+    """The slots of the weights, and the numbers, that an optimizer's variables in Keras's order say."""
+    optimizer, told = model.optimizer, {}
+    if isinstance(optimizer, LossScaleOptimizer) and len(datasets) >= 4:
+        told = {"run": _scalar(datasets[2]), "scale": _scalar(datasets[3])}
+        optimizer, datasets = optimizer.inner_optimizer, datasets[4:]
+    if isinstance(optimizer, (LossScaleOptimizer, MultiOptimizer)) or not datasets:
         return {}, told
-    datasets = hdf5.numbered(opened, f"{path}/vars")
-    if not datasets:
-        return {}, told
-    told["step"] = int(_scalar(datasets[0], f"{path}/vars/0"))
+    told["step"] = _scalar(datasets[0])
     weights, alone = model.trainable_weights, optimizer is model.optimizer
     firsts = [_first_row(model, weight) for weight in weights]
     wide = [_widened(optimizer, weight, row, alone) for weight, row in zip(weights, firsts, strict=True)]
@@ -244,13 +263,13 @@ def _of_keras(model: Any, opened: Any) -> tuple[dict[Variable, Row], dict[str, A
         return {}, told  # compiled, but never trained
     if len(datasets) != end:
         raise WeightsError(
-            f"the file has {len(datasets)} arrays at {path}/vars, the optimizer of {model.name} {end}; load the model "
+            f"the file has {len(datasets)} arrays at {VARIABLES}, the optimizer of {model.name} {end}; load the model "
             "with compile=False to leave them out"
         )
     rows = {}
     for weight, row, numbers in zip(weights, wide, places, strict=True):
         chosen = [datasets[k] for k in numbers]
-        full = _read_row(chosen, [slot.shape for slot in row], f"{path}/vars", weight)
+        full = _read_row(chosen, [slot.shape for slot in row], f"{VARIABLES}", weight)
         rows[weight] = _narrowed(optimizer, weight, full, alone)
     return rows, told
 
@@ -260,9 +279,8 @@ def _numbers(optimizer: Optimizer, rows: Sequence[Sequence[Any]], begin: int) ->
     found: list[list[int]] = [[-1] * len(row) for row in rows]
     for part in _passes(optimizer):
         for row in found:
-            count = len(row[part])
-            row[part] = range(begin, begin + count)
-            begin += count
+            end = begin + len(row[part])
+            row[part], begin = range(begin, end), end
     return found
 
 
@@ -280,5 +298,5 @@ def _read_row(datasets: Sequence[Any], shapes: Sequence[tuple[int, ...]], path: 
     return tuple(hdf5.array(dataset, path, shape, owner) for dataset, shape in zip(datasets, shapes, strict=True))
 
 
-def _scalar(dataset: Any, path: str) -> float:
-    return hdf5.array(dataset, path, (), "the optimizer").item()
+def _scalar(dataset: Any) -> float:
+    return hdf5.array(dataset, VARIABLES, (), "the optimizer").item()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,10 @@ from layerhub.variable import Variable
 
 STATES = "layerhub/states"
 """Where the states of stateful layers are kept, which Keras does not save."""
+
+
+Values = list[tuple[Variable, np.ndarray]]
+"""Weights, each with the value that a file has for it."""
 
 
 def arrays_of(model: Any) -> dict[str, np.ndarray]:
@@ -33,7 +36,7 @@ def names_of(model: Any) -> dict[str, dict[str, str]]:
     return {f"{path}/vars": {"name": layer.label} for path, layer in tree.layers_of(model)}
 
 
-def read(opened: Any, model: Any) -> list[tuple[Variable, np.ndarray]]:
+def read(opened: Any, model: Any) -> Values:
     """The values that an HDF5 file has for the weights and states of a model.
 
     Raises FileFormatError and WeightsError; nothing is changed.
@@ -79,7 +82,7 @@ def _check_layers(opened: Any, model: Any) -> None:
             )
 
 
-def assign(values: Sequence[tuple[Variable, np.ndarray]]) -> None:
+def assign(values: Values) -> None:
     """Give weights the values of a file, all of them or none."""
     checked = [(variable, variable.check(value)) for variable, value in values]
     for variable, value in checked:

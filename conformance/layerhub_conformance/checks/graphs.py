@@ -169,7 +169,7 @@ def graph(trial: Trial, bench: Any) -> list[Finding]:
     """Predictions, and the weights after one step of gradient descent with a learning rate of 1."""
     model = trial.subject.make(trial.dtype)
     arrays = trial.subject.draw(model, trial.dtype)
-    bounded = RunningError.of(trial.dtype, bench.capabilities.fast_matmul.get(trial.dtype))
+    bounded = RunningError.of(trial.dtype, bench.capabilities.arithmetic(trial.dtype))
     expected = predicted(model, arrays, bounded)
     if bench.capabilities.gradients:
         expected += trained(model, arrays, bounded)

@@ -167,7 +167,7 @@ def some(tier: str) -> Sequence[Case]:
 def relations(trial: Trial, bench: Any) -> list[Finding]:
     """The relations that the definition of a case has, on the backend."""
     case, drawn = trial.subject, on_grid(trial.subject.draw(trial.dtype))
-    bounded = RunningError.of(trial.dtype, bench.capabilities.fast_matmul.get(trial.dtype))
+    bounded = RunningError.of(trial.dtype, bench.capabilities.arithmetic(trial.dtype))
     first, held = read_outputs(case.make(), drawn, False, bounded), []
     for relation in RELATIONS:
         calls = relation.calls(drawn)

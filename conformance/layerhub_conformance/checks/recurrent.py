@@ -71,7 +71,7 @@ def long_ones(tier: str) -> Sequence[Case]:
 def each_step(trial: Trial, bench: Any) -> list[Finding]:
     """Each next state, from the one that the backend itself had, within the bound of one step."""
     case, layer, drawn = trial.subject, trial.subject.make(), trial.subject.draw(trial.dtype)
-    bounded = RunningError.of(trial.dtype, bench.capabilities.fast_matmul.get(trial.dtype))
+    bounded = RunningError.of(trial.dtype, bench.capabilities.arithmetic(trial.dtype))
     lengths = sorted({*STEPS, *(step + 1 for step in STEPS)} - {0})
     known = dict(zip(lengths, bench.call(give_states, trial, drawn, lengths), strict=True))
     known[0] = drawn.states or [np.zeros(shape, trial.dtype) for shape in layer.state_shapes(*case.shapes)]
@@ -89,7 +89,7 @@ def each_step(trial: Trial, bench: Any) -> list[Finding]:
 def _part(case: Case, drawn: Drawn, begin: int, end: int, states: list[np.ndarray]) -> Drawn:
     """Some steps, in the order in which they are taken."""
     length = case.shapes[0][1]
-    cut = slice(length - end, length - begin) if case.config["go_backwards"] else slice(begin, end)
+    cut = slice(length - end, length - begin) if case.make().go_backwards else slice(begin, end)
     masks = [None if m is None else m[:, cut] for m in drawn.masks]
     return replace(drawn, inputs=[x[:, cut] for x in drawn.inputs], masks=masks, states=states)
 

@@ -13,7 +13,7 @@ from layerhub.execution import bound_loss
 from layerhub.kernels import Call
 from layerhub.optimizers import get as get_optimizer
 from layerhub.registry import registry
-from layerhub.running_error import RunningError
+from layerhub.running_error import EACH_ONCE, Arithmetic, RunningError
 from layerhub.spec import KINDS
 from layerhub.spec.losses import at_least_float32
 from layerhub.variable import HOST
@@ -23,6 +23,8 @@ from layerhub_conformance.trial import Trial, check
 from layerhub_conformance.verdict import Expected, compare
 
 STEPS = 3
+FULL = ("float32", "float64")
+"""The types that weights are kept in."""
 
 
 def of_kind(kind: str) -> Callable[[str], Sequence[Figure]]:
@@ -40,7 +42,7 @@ def loss_values(trial: Trial, bench: Any) -> list[Finding]:
     """A loss of each sample, and the gradient of the predictions."""
     dtype = at_least_float32(trial.dtype)  # as models compute losses
     loss, y_true, y_pred = loss_case(trial.subject.spec, dtype)
-    bounded = RunningError.of(dtype)
+    bounded = RunningError.of(dtype, bench.capabilities.arithmetic(dtype))
     space = autodiff.Differentiable(bounded)
     leaf = space.var(bounded.exact(y_pred))
     target = y_true if loss.integer_targets else bounded.exact(y_true)
@@ -81,12 +83,13 @@ def metric_figure(trial: Trial, bench: Any) -> list[Finding]:
     """A metric's figure after two batches."""
     dtype = at_least_float32(trial.dtype)  # as models gather metrics
     metric, batches = metric_case(trial.subject.spec, dtype)
-    return judged([bounded_figure(metric, batches, dtype)], bench.call(give_metric, trial, dtype), dtype)
+    expected = bounded_figure(metric, batches, dtype, bench.capabilities.arithmetic(dtype))
+    return judged([expected], bench.call(give_metric, trial, dtype), dtype)
 
 
-def bounded_figure(metric: Any, batches: Sequence[Any], dtype: str) -> Expected:
+def bounded_figure(metric: Any, batches: Sequence[Any], dtype: str, arithmetic: Arithmetic = EACH_ONCE) -> Expected:
     """A metric's figure with its bound, read from its definition."""
-    space = RunningError.of(dtype)
+    space = RunningError.of(dtype, arithmetic)
     state = tuple(space.exact(np.zeros(shape)) for shape in metric.shapes(batches[0][1].shape))
     for y_true, y_pred, weights in batches:
         target = y_true if y_true.dtype.kind == "i" else space.exact(y_true)
@@ -105,20 +108,21 @@ def give_metric(trial: Trial, dtype: str) -> list[np.ndarray]:
     return [np.asarray(backend.to_numpy(metric.figure(backend.xp, state)))]
 
 
-@check("regularizer", subjects=of_kind("regularizer"), kind="regularizer", routes=("definition",))
+@check("regularizer", subjects=of_kind("regularizer"), kind="regularizer", routes=("definition",), dtypes=FULL)
 def penalty(trial: Trial, bench: Any) -> list[Finding]:
     """The penalty of a weight."""
     return _of_a_weight(trial, bench)
 
 
-@check("constraint", subjects=of_kind("constraint"), kind="constraint", routes=("definition",))
+@check("constraint", subjects=of_kind("constraint"), kind="constraint", routes=("definition",), dtypes=FULL)
 def constrained(trial: Trial, bench: Any) -> list[Finding]:
     """A weight as the constraint allows it."""
     return _of_a_weight(trial, bench)
 
 
 def _of_a_weight(trial: Trial, bench: Any) -> list[Finding]:
-    made, space = KINDS[trial.subject.kind].get(trial.subject.spec), RunningError.of(trial.dtype)
+    made = KINDS[trial.subject.kind].get(trial.subject.spec)
+    space = RunningError.of(trial.dtype, bench.capabilities.arithmetic(trial.dtype))
     found = made.define(space, space.exact(_weight(trial)))
     return judged([Expected("value", found.value, found.error)], bench.call(give_weight, trial), trial.dtype)
 
@@ -143,11 +147,11 @@ class Named:
         self.path, self.shape = path, shape
 
 
-@check("optimizer", subjects=of_kind("optimizer"), kind="optimizer")
+@check("optimizer", subjects=of_kind("optimizer"), kind="optimizer", dtypes=FULL)
 def optimizer_steps(trial: Trial, bench: Any) -> list[Finding]:
     """Weights and slots after some steps, with weights that a rule may treat together."""
     weights, gradients, rules = _problem(trial)
-    bounded = RunningError.of(trial.dtype)
+    bounded = RunningError.of(trial.dtype, bench.capabilities.arithmetic(trial.dtype))
     expected: dict[int, list[Expected]] = {}
     for rule, places in rules.items():
         wanted = {k: (bounded.exact(weights[k]), *_started(rule, bounded, weights[k])) for k in places}

@@ -20,11 +20,11 @@ def of_tier(tier: str) -> tuple[Case, ...]:
     return firsts(1) if tier == "smoke" else corpus()
 
 
-@check("values", subjects=of_tier)
+@check("values", subjects=of_tier, shared=True)
 def values(trial: Trial, bench: Any) -> Outcome:
     """Everything that a case gives, with gradients and without."""
     case, able = trial.subject, bench.capabilities
-    expected = reference(case, trial.dtype, able.fast_matmul.get(trial.dtype))
+    expected = reference(case, trial.dtype, able.arithmetic(trial.dtype))
     graded = able.gradients and case.differentiable
     if not graded:
         expected = forward_only(expected)

@@ -633,13 +633,13 @@ class _Restless:
     """Not the same at each call: by the last bit, or by a share."""
 
     def __init__(self, share: float = 0.0):
-        self.calls, self.share = 0, share
+        self.calls, self.share, self.rng = 0, share, np.random.default_rng(0)
 
     def change(self, xp: Any, y: Any) -> Any:
         self.calls += 1
         if self.share:
             return y * y.dtype.type(1 + self.share * (self.calls - 1))
-        return np.nextafter(y, y.dtype.type(np.inf)) if self.calls % 2 else y
+        return np.where(self.rng.uniform(size=y.shape) < 0.5, y, np.nextafter(y, y.dtype.type(np.inf)))
 
 
 def _spoiling(place: int, spec: Any, arguments: Any, found: Any) -> Any:

@@ -26,6 +26,8 @@ class JaxBackend(Backend):
     namespace = namespace
     extras = {name: getattr(namespace, name) for name in namespace.EXTRAS}
     dtypes = ("float32", "float64", "bfloat16", "float16")
+    eager = False
+    reciprocals = True  # XLA divides by what is broadcast, and by constants, so
 
     # Arrays
 

@@ -46,7 +46,13 @@ class JaxExecutor(Executor):
             return run
         key = ("compiled", training)
         if key not in self._functions:
-            self._functions[key] = jax.jit(run)
+            declared = self.program.plan(training).inputs
+
+            def typed(weights: Any, inputs: Any, masks: Any, step: Any) -> tuple:
+                # jax would go on in the type of whatever it is given.
+                return run(weights, [x.astype(v.dtype) for x, v in zip(inputs, declared, strict=True)], masks, step)
+
+            self._functions[key] = jax.jit(typed)
         return self._functions[key]
 
     # What is compiled

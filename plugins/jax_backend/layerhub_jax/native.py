@@ -48,8 +48,7 @@ class Native:
         executor = self._executor
         weights = [params[layer][name] for layer, name in self._paths]
         plan = executor.program.plan(training)
-        arrays = tuple(jax.numpy.asarray(x, v.dtype) for x, v in zip(inputs, plan.inputs, strict=True))
-        outputs, updates, _, _ = executor.forward(training)(weights, arrays, (), step)
+        outputs, updates, _, _ = executor.forward(training)(weights, inputs, (), step)
         for index, value in zip(plan.updated, updates, strict=True):
             weights[index] = value.astype(weights[index].dtype)
         return unwrapped(outputs), self._nested(weights)

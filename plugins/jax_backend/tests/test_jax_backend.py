@@ -121,6 +121,13 @@ def test_gradients_survive_a_scale_whose_reciprocal_float32_does_not_hold():
     assert not np.array_equal(before, model.get_weights()[0])
 
 
+def test_inputs_become_what_the_model_declares():
+    model = network()
+    wide = jax.numpy.asarray(X.astype("float64"))
+    assert model(wide).dtype == model.native(model.native.params, wide).dtype == np.float32
+    assert np.array_equal(model(wide), model.predict(X, verbose=0))
+
+
 def test_an_array_is_never_over_the_memory_of_an_ndarray(backend):
     host = np.zeros((64, 64), "float32")
     x = backend.asarray(host)
