@@ -108,7 +108,7 @@ $(STAMPS)/numpy: pyproject.toml constraints.txt | $(PY)
 	$(call install,-e '.[demo]',$@)
 
 $(STAMPS)/everything: $(PROJECTS) constraints.txt | $(PY)
-	$(call install,-e '.[demo$(comma)dev]' $(foreach name,$(KNOWN),$(FOLDER_$(name):%=-e %)) -e conformance,\
+	$(call install,-e '.[demo$(comma)files$(comma)dev]' $(foreach name,$(KNOWN),$(FOLDER_$(name):%=-e %)) -e conformance,\
 		$@ $(KNOWN:%=$(STAMPS)/%))
 
 $(EXAMPLES): $(wildcard examples/onnx_backend/pyproject.toml examples/onnx_backend/*/*.py) $(STAMPS)/everything

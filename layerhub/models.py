@@ -180,15 +180,10 @@ def load_model(
     Raises FileFormatError for a file that is damaged or of another kind, UnknownNameError for what is not known here.
     """
     held, objects = saving.read_model(path), custom_objects or {}
-    entry = held.entry
-    if not isinstance(entry.get("class_name"), str) or not isinstance(entry.get("config"), (dict, list)):
-        raise FileFormatError(f"{path}: its config describes no model")
     try:
-        model = deserialize_whole(entry, objects, backend=backend, device=device)
-    except LayerHubError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as problem:
-        raise FileFormatError(f"{path}: its config describes no model: {problem!r}") from problem
+        model = deserialize_whole(held.entry, objects, backend=backend, device=device)
+    except FileFormatError as problem:
+        raise FileFormatError(f"{path}: {problem}") from problem
     saving.restore(model, held, objects, compile)
     return model
 

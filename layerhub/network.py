@@ -20,6 +20,7 @@ from layerhub.errors import (
     DataError,
     FileFormatError,
     GraphError,
+    LayerHubError,
     ParameterError,
     ShapeError,
     StateError,
@@ -444,7 +445,7 @@ class Network:
     @staticmethod
     def _as_output(key: dialect.Key, y: Tensor) -> dialect.Key:
         # Keras counts a graph's own making as its first call, where it says what a model's outputs are.
-        return key._replace(call=key.call + 1) if _is_graph(type(y.node.layer).__name__) else key
+        return key._replace(call=key.call + 1) if _is_graph(y.node.layer) else key
 
     def to_json(self, **options: Any) -> str:
         """The configuration as JSON text; ``lh.models.model_from_json`` reads it. options: those of ``json.dumps``."""
@@ -465,30 +466,15 @@ class Network:
         listed = {entry["name"]: dialect.calls_in(entry, graphs if old else {}) for entry in entries}
         kept, listed = masks.implied(entries, listed, dialect.keys_in(config["output_layers"]))
         layers = {entry["name"]: deserialize_layer(entry, custom_objects) for entry in kept}
-        made: dict[dialect.Key, Tensor] = {}
-        waiting = []
-        for entry in kept:
-            if entry["class_name"] == "InputLayer":
-                made[dialect.Key(entry["name"], 0, 0)] = input_of(entry)
-            waiting += [(entry["name"], number, call) for number, call in enumerate(listed[entry["name"]])]
-        while waiting:
-            left: list[Any] = []
-            for name, number, call in waiting:
-                if any(other[0] == name for other in left) or not call.keys <= made.keys():
-                    left.append((name, number, call))
-                    continue
-                args, kwargs = call.given(made)
-                outputs = layers[name](*args, **kwargs)
-                outputs = outputs if isinstance(outputs, list) else [outputs]
-                made.update({dialect.Key(name, number, k): y for k, y in enumerate(outputs)})
-            if len(left) == len(waiting):
-                raise GraphError(f"the config of {config.get('name')} has a cycle, or speaks of a layer that it lacks")
-            waiting = left
+        made = {
+            dialect.Key(entry["name"], 0, 0): input_of(entry) for entry in kept if entry["class_name"] == "InputLayer"
+        }
+        _call(layers, listed, made, str(config.get("name")))
 
         def tensors(structure: Any) -> list[Tensor]:
             found = []
             for key in dialect.keys_in(structure):
-                graph = key.layer in graphs and (old or _is_graph(type(layers[key.layer]).__name__))
+                graph = key.layer in graphs and (old or _is_graph(layers.get(key.layer)))
                 key = key._replace(call=key.call - 1) if graph else key
                 if key not in made:
                     raise GraphError(f"the config of {config.get('name')} has no call {key.call} of {key.layer!r}")
@@ -585,11 +571,19 @@ _shared: ContextVar[dict[int, Any] | None] = ContextVar("shared", default=None)
 
 
 def deserialize_whole(entry: Mapping[str, Any], objects: Mapping[str, Any] | None = None, **options: Any) -> Any:
-    """The model that an entry describes; see ``serialize_whole``. options: backend, device."""
+    """The model that an entry describes; see ``serialize_whole``. options: backend, device.
+
+    Raises FileFormatError for what describes none, GraphError and UnknownNameError.
+    """
+    seed = entry.get("seed")
     token = _shared.set({})
     try:
         kind = model_kind(entry["class_name"])
-        return kind.from_config(entry["config"], objects, seed=entry.get("seed"), **options)
+        return kind.from_config(entry["config"], objects, seed=seed if isinstance(seed, int) else None, **options)
+    except LayerHubError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as problem:
+        raise FileFormatError(f"the config describes no model: {problem!r}") from problem
     finally:
         _shared.reset(token)
 
@@ -638,9 +632,29 @@ def input_of(entry: Mapping[str, Any]) -> Tensor:
     return Input(batch_shape=layer.full_shape, dtype=config.get("dtype"), sparse=layer.sparse, name=config.get("name"))
 
 
-def _is_graph(class_name: str) -> bool:
-    """Whether Keras takes a model of this class for a graph, not for a stack of layers."""
-    return class_name in Network.kinds and class_name != "Sequential"
+def _is_graph(layer: Any) -> bool:
+    """Whether Keras takes a layer for a graph: models are, that are no stack of layers."""
+    return isinstance(layer, Network) and not isinstance(layer, Network.kinds["Sequential"])
+
+
+def _call(
+    layers: Mapping[str, Any], calls: Mapping[str, Sequence[dialect.Call]], made: dict[dialect.Key, Tensor], name: str
+) -> None:
+    """Call the layers of the graph ``name`` as listed, each as soon as what it takes is made, into ``made``."""
+    waiting = [(layer, number, call) for layer, of in calls.items() for number, call in enumerate(of)]
+    while waiting:
+        left: list[tuple[str, int, dialect.Call]] = []
+        for layer, number, call in waiting:
+            if any(other[0] == layer for other in left) or not call.keys <= made.keys():
+                left.append((layer, number, call))
+                continue
+            args, kwargs = call.given(made)
+            outputs = layers[layer](*args, **kwargs)
+            outputs = outputs if isinstance(outputs, list) else [outputs]
+            made.update({dialect.Key(layer, number, k): y for k, y in enumerate(outputs)})
+        if len(left) == len(waiting):
+            raise GraphError(f"the config of {name} has a cycle, or speaks of a layer that it lacks")
+        waiting = left
 
 
 def _named(entry: Any) -> dict[str, Any]:

@@ -30,6 +30,9 @@ UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64
 SMALLEST = {"float16": 2.0**-14, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
 """The smallest normal number of each float type: backends may flush what is smaller to zero."""
 
+LARGEST = {"float16": 65504.0, "bfloat16": 2.0**127 * (2 - 2.0**-7), "float32": 2.0**127 * (2 - 2.0**-23)}
+"""The largest number of the shorter float types: what may be larger is undecided, for an operation may overflow."""
+
 ULPS = {"exp": 4, "expm1": 4, "log": 4, "log1p": 4, "tanh": 8, "erf": 8, "sqrt": 1, "sin": 4, "cos": 4}
 """Units in the last place by which a good implementation may miss: about 1.5 times the worst that was measured."""
 
@@ -50,17 +53,24 @@ EACH_ONCE = Arithmetic()
 
 
 class Bounded(Operand):
-    """Values with bounds on their errors."""
+    """Values with bounds on their errors.
 
-    __slots__ = ("error", "space", "value")
+    terms: of a sum, (how many terms, the sum of their magnitudes, the sum of their errors): a kernel may add them in
+    another order, so what is added to a sum is another term of it.
+    """
 
-    def __init__(self, value: Any, error: Any, space: RunningError):
+    __slots__ = ("error", "space", "terms", "value")
+
+    def __init__(self, value: Any, error: Any, space: RunningError, terms: tuple[int, Any, Any] | None = None):
+        self.terms = terms
         self.value = np.asarray(value, dtype=np.float64)
         self.error = np.broadcast_to(np.asarray(error, dtype=np.float64), self.value.shape)
-        finite = np.isfinite(self.value)
-        if not finite.all():  # infinities and NaN are met exactly, or not at all
-            self.error = np.where(finite, self.error, 0.0)
         self.space = space
+        # Infinities and NaN are met exactly, or not at all.
+        if not (finite := np.isfinite(self.value)).all():
+            self.error = np.where(finite, self.error, 0.0)
+        if self.value.size and np.fmax.reduce(np.abs(self.value), axis=None) > space.largest / 2:
+            self.error = np.where(finite & ~(np.abs(self.value) + self.error <= space.largest), np.nan, self.error)
 
     def __getitem__(self, index: Any) -> Bounded:
         return Bounded(self.value[index], self.error[index], self.space)
@@ -107,8 +117,8 @@ class RunningError(Namespace):
 
     depth = 1
 
-    def __init__(self, unit: float, smallest: float, arithmetic: Arithmetic = EACH_ONCE):
-        self.unit, self.smallest = unit, smallest
+    def __init__(self, unit: float, smallest: float, arithmetic: Arithmetic = EACH_ONCE, largest: float = math.inf):
+        self.unit, self.smallest, self.largest = unit, smallest, largest
         self.products = arithmetic.products or unit
         self.division = 2 if arithmetic.reciprocals else 1
         super().__init__(np)
@@ -119,7 +129,7 @@ class RunningError(Namespace):
     @classmethod
     def of(cls, dtype: str, arithmetic: Arithmetic = EACH_ONCE) -> RunningError:
         """The namespace for a float type by name."""
-        return cls(UNITS[dtype], SMALLEST[dtype], arithmetic)
+        return cls(UNITS[dtype], SMALLEST[dtype], arithmetic, LARGEST.get(dtype, math.inf))
 
     def exact(self, x: Any) -> Bounded:
         """An input, which is exactly what it is."""
@@ -160,11 +170,25 @@ class RunningError(Namespace):
 
     def add(self, a, b):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
-        return self._rounded(va + vb, ea + eb, va, vb)
+        return self._added(va + vb, (a, va, ea), (b, vb, eb))
 
     def subtract(self, a, b):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
-        return self._rounded(va - vb, ea + eb, va, vb)
+        return self._added(va - vb, (a, va, ea), (b, vb, eb))
+
+    def _added(self, value, *operands):
+        """A sum, of terms that may be sums themselves."""
+        known = [getattr(x, "terms", None) or (1, np.abs(v), e) for x, v, e in operands]
+        (m, wa, ca), (n, wb, cb) = known
+        terms = m + n, wa + wb, ca + cb
+        (_, va, ea), (_, vb, eb) = operands
+        plain = self._rounded(value, ea + eb, va, vb)
+        if m + n > 2:  # of two, there is only one order
+            count, magnitude, carried = terms
+            grown = carried + _terms(count - 1) * self.unit * magnitude + count * self.smallest
+            plain.error = np.where(plain.error == 0, 0.0, np.maximum(plain.error, grown))
+        plain.terms = terms
+        return plain
 
     def multiply(self, a, b):
         (va, ea), (vb, eb) = self._of(a), self._of(b)
@@ -176,10 +200,12 @@ class RunningError(Namespace):
         # A divisor that may be zero leaves nothing to say: NaN, undecided.
         room = np.where(np.abs(vb) > eb, np.abs(vb) - eb, np.nan)
         again = (self.division - 1) * self.unit * np.abs(value)
-        return self._rounded(value, (ea + np.abs(value) * eb) / room + again)
+        found = self._rounded(value, (ea + np.abs(value) * eb) / room + again)
+        found.error = np.where(np.isnan(room), np.nan, found.error)
+        return found
 
     def negative(self, a):
-        return Bounded(-a.value, a.error, self)
+        return Bounded(-a.value, a.error, self, a.terms)
 
     def abs(self, a):
         return Bounded(np.abs(a.value), a.error, self)
@@ -348,9 +374,10 @@ class RunningError(Namespace):
         n = value.size // max(result.size, 1)
         error = np.broadcast_to(error, value.shape).sum(axis, keepdims=keepdims)
         magnitude = np.abs(value).sum(axis, keepdims=keepdims)
+        terms = n, magnitude, error
         exact = (error == 0) & (magnitude <= 1 / self.unit) & np.all(value == np.floor(value), axis, keepdims=keepdims)
         grown = error + _terms(n) * self.unit * magnitude + n * self.smallest
-        return Bounded(result, np.where(exact, 0.0, grown), self)
+        return Bounded(result, np.where(exact, 0.0, grown), self, terms if n else None)
 
     def mean(self, a, axis=None, keepdims=False):
         total = self.sum(a, axis=axis, keepdims=keepdims)
@@ -365,7 +392,8 @@ class RunningError(Namespace):
         whole = np.all(va == np.floor(va)) and np.all(vb == np.floor(vb))
         # Sums of products with exact zeros alone, such as of the cells of a padding, are exact too.
         exact = (carried == 0) & (magnitude <= (1 / self.products if whole else 0))
-        return Bounded(combine(va, vb), np.where(exact, 0.0, grown), self)
+        terms = (n, magnitude * (self.products / self.unit), carried) if n else None
+        return Bounded(combine(va, vb), np.where(exact, 0.0, grown), self, terms)
 
     def matmul(self, a, b):
         return self._products(np.matmul, a, b, a.shape[-1])
@@ -396,7 +424,9 @@ class RunningError(Namespace):
     def _moved(self, name, x, *args, **kwargs):
         function = getattr(np, name)
         if isinstance(x, Bounded):
-            return Bounded(function(x.value, *args, **kwargs), function(x.error, *args, **kwargs), self)
+            count, *parts = x.terms or (0,)
+            terms = (count, *(function(np.broadcast_to(p, x.shape), *args, **kwargs) for p in parts)) if count else None
+            return Bounded(function(x.value, *args, **kwargs), function(x.error, *args, **kwargs), self, terms)
         if isinstance(x, Decided):
             return Decided(function(x.value, *args, **kwargs), function(x.open, *args, **kwargs), self)
         return function(x, *args, **kwargs)

@@ -381,7 +381,7 @@ def test_a_layer_that_is_used_in_another_model_before_keeps_its_calls_apart_in_c
 
 def test_a_config_that_speaks_of_a_layer_it_lacks_is_a_graph_error():
     config = branching().get_config()
-    config["layers"][-1]["calls"][0]["inputs"][0][0] = "nobody"
+    config["layers"][-1]["inbound_nodes"][0]["args"][0]["config"]["keras_history"][0] = "nobody"
     with pytest.raises(GraphError, match="branching has a cycle, or speaks of a layer that it lacks"):
         lh.Model.from_config(config)
 

@@ -15,6 +15,7 @@ import scipy.special
 from layerhub_conformance.cases import corpus
 from layerhub_conformance.oracle import philox4x32
 from layerhub_conformance.reference import DefinitionsOnly, reference
+from layerhub_conformance.subjects import firsts
 from layerhub_conformance.training import LOSSES, METRICS, loss_case, metric_case, said
 from layerhub_conformance.verdict import compare
 
@@ -44,6 +45,9 @@ from layerhub.spec.optimizers import (
 from layerhub.spec.regularizers import L1, L1L2, L2, OrthogonalRegularizer
 from layerhub.stream import Stream
 from layerhub.variable import HOST
+
+SOME = firsts(8)
+"""Enough of each layer to go through all that its definition may call."""
 
 
 class Needed:
@@ -123,7 +127,7 @@ def run_strictly(case, differentiate):
     return found, None if out_masks[0] is None else plain(out_masks[0])
 
 
-@pytest.mark.parametrize("case", corpus(), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", SOME, ids=lambda case: case.id)
 def test_every_definition_runs_on_the_standard_alone_and_gives_the_reference(case):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MaskDroppedWarning)
@@ -136,7 +140,7 @@ def test_every_definition_runs_on_the_standard_alone_and_gives_the_reference(cas
     assert mask is None or np.array_equal(mask, expected.mask)
 
 
-@pytest.mark.parametrize("case", corpus(), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [case for case in SOME if case.differentiable], ids=lambda case: case.id)
 def test_every_gradient_is_made_of_the_standard_alone_and_is_the_reference(case):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MaskDroppedWarning)

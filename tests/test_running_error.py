@@ -202,6 +202,26 @@ def test_a_division_by_way_of_the_reciprocal_rounds_twice():
     assert np.all((twice.exact(x) * 3.0).error == (B.exact(x) * 3.0).error)
 
 
+def test_what_may_be_too_large_for_the_type_is_undecided():
+    half = RunningError.of("float16")
+    x = half.exact(np.array([300.0, 200.0]))
+    assert np.isnan((x * x).error).tolist() == [True, False]
+    assert not np.isnan((B.exact(x.value) * B.exact(x.value)).error).any()
+    assert np.isnan(half.exp(half.exact(np.array([11.09]))).error).all()
+
+
+def test_what_is_added_to_a_sum_is_one_more_term_in_whatever_order():
+    big, small, minus = (B.exact(single(v)) for v in ([1e4], [0.1], [-1e4]))
+    for total in ((big + minus) + small, (big + small) + minus, small + B.sum(B.stack([big, minus]), axis=0)):
+        assert total.error[0] > UNITS["float32"] * 1e4
+    # Of two terms there is only one order, and cancellation is exact but for the result's rounding.
+    assert (big + minus).error[0] == 0 and (big - small).error[0] <= 1.01 * UNITS["float32"] * 1e4
+
+
+def single(values):
+    return np.asarray(values, np.float32)
+
+
 def test_one_rounding_costs_one_unit():
     x, y = B.exact(positive(100)), B.exact(positive(100))
     for z in (x + y, x * y, x / y):
@@ -370,8 +390,8 @@ def test_a_planted_fault_in_every_quantity_of_a_case_is_caught(case):
             assert expected.what in finding.detail
 
 
-COARSE = {"AdditiveAttention": 1e-4}
-"""Relative faults where the bound is wide: a score is a sum of tanh, each of 8 ULP, and is exponentiated."""
+COARSE = {"AdditiveAttention": 1e-4, "ConvLSTM1D": 1e-4}
+"""Relative faults where the bound is wide: a score is a sum of tanh, each of 8 ULP, and is exponentiated; gates are."""
 
 
 @pytest.mark.parametrize("case", first_of_each_layer(CONDITIONED), ids=lambda case: case.layer)
@@ -392,9 +412,9 @@ def test_a_finding_says_where_and_by_how_much():
     case = next(c for c in corpus() if c.layer == "Dense" and len(c.shapes[0]) == 2 and 0 not in c.shapes[0])
     expected, got = evaluated(case)[0]
     spoilt = got.copy()
-    spoilt[1, 2] += 1
+    spoilt[1, 1] += 1
     finding = compare(expected, spoilt, "float32")
-    assert "output 0[1, 2] is " in finding.detail
+    assert "output 0[1, 1] is " in finding.detail
     assert f"1 of {got.size} elements are wrong" in finding.detail
     assert finding.worst > 1.25
 

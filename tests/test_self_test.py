@@ -109,7 +109,10 @@ def test_the_score_counts_what_is_a_fault_and_names_who_survived():
     assert "- layer B: gradient: three (largest error: 0.25 of what is allowed)" in page
     assert "| numpy | 40 | 0 |" in page
     assert writing.Score("numpy", records[:2]).good
-    assert not writing.Score("numpy", records[:2], [running.Right("layer A", 7, ("alarm",))]).good
+    alarmed = writing.Score("numpy", records[:2], [running.Right("layer A", 7, ("a wrong alarm",))])
+    assert not alarmed.good
+    assert "- a wrong alarm\n" in alarmed.markdown()
+    assert "false alarm: a wrong alarm" in alarmed.text()
 
 
 def test_the_command_plants_what_it_is_asked_for(tmp_path):

@@ -1,5 +1,5 @@
-"""Writes what is generated: the reference (see pages.py), the frozen corpus of the conformance suite, and in other pages
-whatever stands between the comments ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+"""Writes what is generated: the reference (see pages.py), the frozen corpus of the conformance suite, and in other
+pages whatever stands between the comments ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
     python tools/generate.py            write
     python tools/generate.py --check    only say what is out of date

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from layerhub.layers import serialize
 from layerhub.plan import Planner, StreamRef
 from layerhub.probe import evaluate_layer
 from layerhub.running_error import RunningError
@@ -47,7 +46,7 @@ CHECKED = [
 
 def parameters(layer: Layer) -> dict:
     """A layer's configuration as oracles take it: sizes as tuples."""
-    config = serialize(layer)["config"]
+    config = layer.get_config()
     return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
 
 

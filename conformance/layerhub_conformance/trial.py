@@ -133,7 +133,9 @@ def conduct(trial: Trial, bench: Bench | Local) -> Result:
     )  # fmt: skip
     try:
         _refuse(trial, rule, bench)
-        found = rule.function(trial, bench)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MaskDroppedWarning)
+            found = rule.function(trial, bench)
         found = found if isinstance(found, Outcome) else Outcome(found)
         verdict, message = _verdict(found.findings, bench)
         result = replace(

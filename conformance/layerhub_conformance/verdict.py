@@ -44,8 +44,7 @@ def compare(expected: Expected, got: Any, dtype: str) -> Finding:
     grade = None
     if expected.fine is not None:
         fine, open_ = accepted(got, expected.value, expected.fine, share)
-        # What few bits cannot decide, more bits may.
-        right, undecided = right | fine, undecided & (open_ | fine)
+        right = right | fine
         grade = "A" if bool((fine | open_).all()) else "B"
     used = _used(expected, got, undecided)
     finding = Finding(

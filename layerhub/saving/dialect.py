@@ -36,8 +36,6 @@ Objects = Mapping[str, Any]
 """Classes and functions of the caller's, by name (custom_objects)."""
 KNOWN: dict[str, Any] = {}
 """Functions of LayerHub's own that configs name."""
-
-
 QUIET = ("activity_regularizer", "implementation", "return_attention_scores", "seed", "trainable", "use_causal_mask")
 """Parameters that some classes have here and not in Keras: left out of configs while they have their defaults."""
 CODE = ("function", "output_shape", "mask")
@@ -166,6 +164,8 @@ def _keys(value: Any) -> Iterator[Key]:
 def _filled(value: Any, tensors: Mapping[Key, Tensor]) -> Any:
     if isinstance(value, Key):
         return tensors[value]
+    if isinstance(value, Mapping):  # inputs by name, which a model has in this order
+        value = [value[name] for name in sorted(value)]
     return [_filled(part, tensors) for part in value] if isinstance(value, list) else value
 
 
@@ -186,7 +186,8 @@ def calls_in(entry: Mapping[str, Any], models: Mapping[str, int]) -> list[Call]:
 
 
 def _nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and bool(value) and all(map(_nothing, value)))
+    parts = list(value.values()) if isinstance(value, Mapping) else value
+    return value is None or (isinstance(parts, list) and bool(parts) and all(map(_nothing, parts)))
 
 
 def _tensors(value: Any) -> Any:
@@ -268,26 +269,34 @@ def revived(value: Any, objects: Objects) -> Any:
 
 
 def functions_in(config: Mapping[str, Any], objects: Objects) -> dict[str, Any]:
-    """A Lambda's config with the caller's functions in it: by their names, or by the layer's where it has code instead.
+    """A Lambda's config with the caller's functions in it, by their names; ``function`` also by the layer's.
 
     Raises UnknownNameError for a function that the caller does not give.
     """
-    own = {
-        key: config[key] for key in ("name", "dtype", "trainable", "arguments", *CODE) if config.get(key) is not None
-    }
+    layer, told = config.get("name"), ("name", "dtype", "trainable", "arguments", *CODE)
+    own = {key: config[key] for key in told if config.get(key) is not None}
     for key in CODE:
         value = own.get(key)
-        code = isinstance(value, Mapping) and value.get("class_name") == "__lambda__"
-        code = code or (isinstance(value, list) and bool(value) and isinstance(value[0], str))  # as Keras 2 has it
-        name = config.get("name") if code else value["config"] if isinstance(value, Mapping) else value
-        if isinstance(name, str) and callable(objects.get(name)):
-            own[key] = objects[name]
-        elif isinstance(name, str):
-            what = "holds code, which is never run from a file" if code else f"calls the function {name!r}"
-            raise UnknownNameError(
-                f"the Lambda {config.get('name')!r} {what}; give the function in custom_objects={{{name!r}: …}}"
-            )
+        name = value["config"] if isinstance(value, Mapping) else value
+        code = _is_code(value)
+        names = [] if code else [name]
+        names += [layer if key == "function" else f"{layer}/{key}"]
+        given = next((objects[known] for known in names if isinstance(known, str) and known in objects), None)
+        if code or isinstance(name, str):
+            if given is None:
+                what = "holds code, which is never run from a file" if code else f"calls the function {name!r}"
+                raise UnknownNameError(
+                    f"the Lambda {layer!r} {what}; give the function in custom_objects={{{names[0]!r}: …}}"
+                )
+            own[key] = given
     return own
+
+
+def _is_code(value: Any) -> bool:
+    """Whether this is a function as code, as Keras 3 or Keras 2 writes it."""
+    if isinstance(value, Mapping):
+        return value.get("class_name") == "__lambda__"
+    return isinstance(value, list) and bool(value) and isinstance(value[0], str)
 
 
 def own_object(entry: Mapping[str, Any], objects: Objects) -> Any:

@@ -15,7 +15,7 @@ from layerhub.errors import FileFormatError, ParameterError
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A new file, which takes the place of ``path`` once it is whole and on the disk; an error leaves all as it was."""
-    target = Path(path)
+    target = Path(path).resolve()  # a link stays one
     if not target.parent.is_dir():
         raise ParameterError(f"there is no folder {str(target.parent)!r} to save to")
     if target.is_dir():

@@ -42,7 +42,7 @@ def reading(file: IO[bytes], name: str) -> Iterator[Any]:
     except LayerHubError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as problem:
-        raise FileFormatError(f"{name} is no HDF5 file, or is damaged: {problem}") from None
+        raise FileFormatError(f"{name} is no HDF5 file, or is damaged: {problem}") from problem
 
 
 @contextmanager
@@ -72,12 +72,20 @@ def member(group: Any, path: str) -> Any:
     return group
 
 
+def names(opened: Any, path: str) -> list[str]:
+    """The names in a group; none where there is no such group."""
+    group = member(opened, path)
+    if group is not None and not isinstance(group, library().Group):
+        raise FileFormatError(f"{path} is no group")
+    return list(group or ())
+
+
 def numbered(opened: Any, path: str) -> list[Any]:
     """The datasets 0, 1, 2, … of a group. Raises FileFormatError where a number is missing."""
-    group = member(opened, path)
-    found = [] if group is None else [member(group, str(k)) for k in range(len(group))]
+    known = names(opened, path)
+    found = [member(opened, f"{path}/{k}") for k in range(len(known))]
     if any(dataset is None for dataset in found):
-        raise FileFormatError(f"{path} has {', '.join(group)}; the numbers from 0 on were expected")
+        raise FileFormatError(f"{path} has {', '.join(known)}; the numbers from 0 on were expected")
     return found
 
 

@@ -70,7 +70,7 @@ def compile_from(model: Any, config: Mapping[str, Any], objects: dialect.Objects
             _made(metrics, made.get("weighted_metrics")),
             auto_scale_loss=False,
         )
-    except (TypeError, ValueError, LookupError, AttributeError) as problem:
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as problem:
         raise ParameterError(
             f"the file says how {model.name} was compiled, which cannot be had here: {problem}; "
             "load it with compile=False, and compile it"
@@ -165,7 +165,8 @@ def _in_keras(model: Any, rows: Mapping[Variable, Row], steps: int, scaling: Sca
     inner = optimizer.inner_optimizer if isinstance(optimizer, LossScaleOptimizer) else optimizer
     if isinstance(inner, MultiOptimizer):
         return {}
-    own = _listed(inner, weights, [rows[v] for v in weights], steps, inner is optimizer)
+    full = [rows.get(v) or _first_row(model, v) for v in weights]  # one that was thawed has none yet
+    own = _listed(inner, weights, full, steps, inner is optimizer)
     if scaling is None or inner is optimizer:
         return _numbered("optimizer", own)
     head = [np.int64(steps), np.float32(0), np.int64(scaling.run), np.float32(scaling.scale)]
@@ -233,8 +234,8 @@ def _factored(weight: Variable) -> bool:
 
 def _kept(model: Any, opened: Any) -> dict[Variable, Row]:
     """The slots of weights that Keras has no place for."""
-    rows, kept, weights = {}, hdf5.member(opened, KEPT), model.weights
-    for number in kept if kept is not None else ():
+    rows, weights = {}, model.weights
+    for number in hdf5.names(opened, KEPT):
         path = f"{KEPT}/{number}"
         if not number.isdecimal() or int(number) >= len(weights):
             raise FileFormatError(f"{path} belongs to no weight of {model.name}")

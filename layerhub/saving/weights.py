@@ -73,9 +73,8 @@ def _check_counts(opened: Any, places: dict[str, Variable]) -> None:
 def _check_layers(opened: Any, model: Any) -> None:
     """Raise WeightsError where the file has weights of layers that the model lacks."""
     known = set(tree.numbered([type(layer).__name__ for layer in model.layers]))
-    group = hdf5.member(opened, "layers")
-    for name in sorted(set(group or ()) - known):
-        if hdf5.has_arrays(hdf5.member(group, name)):
+    for name in sorted(set(hdf5.names(opened, "layers")) - known):
+        if hdf5.has_arrays(hdf5.member(opened, f"layers/{name}")):
             raise WeightsError(
                 f"the file has weights of a layer {name}, which {model.name} lacks; its layers: "
                 f"{', '.join(sorted(known))}; nothing was changed"

@@ -425,7 +425,7 @@ class Layer(Spec, abstract=True):
     def check_input(self, x: Any) -> None:
         """Raise DataError where values of host data (a non-empty ndarray) that reach this layer cannot be meant."""
 
-    def linear_shapes(self, *shapes: Shape | None) -> tuple[Shape, ...]:
+    def linear_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         """The outputs' shapes before the activation that follows, which may change them."""
         return self.output_shapes(*shapes)
 

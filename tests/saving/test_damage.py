@@ -213,6 +213,8 @@ LIES = {
     "shape": (replaced(KERNEL, lambda f, p: f.create_dataset(p, data=np.ones((5, 6)))), r"\(6, 5\).*\(5, 6\)"),
     "text": (replaced(KERNEL, lambda f, p: f.create_dataset(p, data=np.full((6, 5), b"x"))), "numbers were expected"),
     "group": (replaced(KERNEL, lambda f, p: f.create_group(p)), "no array"),
+    "no group": (replaced("layers/dense", lambda f, p: f.create_dataset(p, data=np.ones(9))), "0 arrays|no group"),
+    "no groups": (replaced("layers", lambda f, p: f.create_dataset(p, data=np.ones(9))), "0 arrays|no group"),
     "link": (replaced(KERNEL, lambda f, p: f.update({p: h5py.SoftLink("/layers/dense_1/vars/0")})), "link"),
     "file": (replaced(KERNEL, lambda f, p: f.update({p: h5py.ExternalLink("/etc/hostname", "/")})), "link"),
     "external": (replaced(KERNEL, external), "another file"),

@@ -141,6 +141,9 @@ OPTIMIZERS = {
     "Lion": {"learning_rate": 0.001},
     "Lamb": {"learning_rate": 0.01},
     "Adafactor": {"learning_rate": 0.01},
+    "Muon": {"learning_rate": 0.01},
+    "Adam, scaled": {"learning_rate": 0.01},
+    "SGD, scheduled": {"momentum": 0.5, "use_ema": True},
 }
 STEPS = 1e-4
 """Relative, in float32: some steps, which carry differences on."""
@@ -152,7 +155,11 @@ def trained(keras, name):
     model = keras.Sequential(
         [keras.Input((6,)), layers.Dense(5, activation="tanh"), layers.BatchNormalization(), layers.Dense(3)]
     )
-    optimizer = getattr(keras.optimizers, name)(**OPTIMIZERS[name])
+    rule, _, how = name.partition(", ")
+    schedule = {"learning_rate": keras.optimizers.schedules.CosineDecay(0.1, 20)} if how == "scheduled" else {}
+    optimizer = getattr(keras.optimizers, rule)(**OPTIMIZERS[name], **schedule)
+    if how == "scaled":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, dynamic_growth_steps=2)
     model.compile(optimizer, "mse", metrics=["mae"], run_eagerly=True)  # tracing takes longer than these steps
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(12, 6)).astype("float32"), rng.normal(size=(12, 3)).astype("float32")
@@ -195,7 +202,9 @@ def test_keras_reads_how_a_model_was_compiled(keras, make, tmp_path):
 def test_a_model_of_keras_with_named_inputs_and_outputs_is_read_in_the_order_of_names(keras, tmp_path):
     b, a = keras.Input((3,), name="b"), keras.Input((2,), name="a")
     outputs = {"y": keras.layers.Dense(2)(a), "x": keras.layers.Dense(3)(b)}
-    theirs = keras.Model({"b": b, "a": a}, outputs)
+    inner = keras.Model({"b": b, "a": a}, outputs)
+    named = {"b": keras.Input((3,), name="b"), "a": keras.Input((2,), name="a")}
+    theirs = keras.Model(named, inner(named))
     theirs.save(tmp_path / "m.keras")
     ours = lh.models.load_model(tmp_path / "m.keras")
     x = {"a": np.ones((2, 2), "float32"), "b": np.ones((2, 3), "float32")}
@@ -242,6 +251,14 @@ def test_an_operation_of_keras_is_not_taken_for_the_layer_of_its_name(keras, tmp
     x = keras.Input((3,))
     keras.Model(x, keras.layers.Dense(3)(x) * 2 + x).save(tmp_path / "m.keras")
     with pytest.raises(lh.errors.UnknownNameError, match="operation Add"):
+        lh.models.load_model(tmp_path / "m.keras")
+
+
+def test_a_mask_that_is_not_made_by_layers_is_refused(keras, tmp_path):
+    x = keras.Input((4, 5))
+    marked = keras.ops.not_equal(keras.ops.sum(x, axis=-1), 0.0)
+    keras.Model(x, keras.layers.LSTM(3)(x, mask=marked)).save(tmp_path / "m.keras")
+    with pytest.raises(lh.errors.UnknownNameError, match="operation NotEqual"):
         lh.models.load_model(tmp_path / "m.keras")
 
 

@@ -125,7 +125,11 @@ def test_slots_of_frozen_weights_are_kept_for_when_they_are_thawed(tmp_path):
     again = lh.models.load_model(tmp_path / "frozen.keras")
     for one in (model, again):
         one.layers[0].trainable = True
+    model.save(tmp_path / "thawed.keras")
+    thawed = lh.models.load_model(tmp_path / "thawed.keras")
+    for one in (model, again, thawed):
         one.fit(x, y, verbose=0)
+    assert same(thawed.get_weights(), model.get_weights())
     assert same(again.get_weights(), model.get_weights())
 
 
@@ -259,6 +263,14 @@ def test_an_archive_has_the_members_of_keras_and_says_who_wrote_it(tmp_path):
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         assert archive.namelist() == ["metadata.json", "config.json", "model.weights.h5"]
         assert json.loads(archive.read("metadata.json"))["layerhub"]["version"] == lh.__version__
+
+
+def test_a_link_to_a_file_stays_one(tmp_path):
+    (tmp_path / "link.keras").symlink_to(tmp_path / "m.keras")
+    model = chain()
+    model.save(tmp_path / "link.keras")
+    assert (tmp_path / "link.keras").is_symlink()
+    assert same(lh.models.load_model(tmp_path / "m.keras").get_weights(), model.get_weights())
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path):

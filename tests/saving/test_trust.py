@@ -143,6 +143,19 @@ def test_code_in_a_file_is_never_run(code, tmp_path):
     assert np.array_equal(again.predict(X, verbose=0), X * 3)
 
 
+def test_a_mask_function_as_code_has_a_name_of_its_own(tmp_path):
+    saved([L.Lambda(tripled, name="times")], tmp_path / "m.keras")
+    changed = config_of(tmp_path / "m.keras")
+    changed["config"]["layers"][1]["config"]["mask"] = CODE["Keras 3"]
+    write_config(tmp_path / "m.keras", changed)
+    objects = {"times": tripled}
+    with pytest.raises(UnknownNameError, match=r"custom_objects=\{'times/mask': …\}"):
+        lh.models.load_model(tmp_path / "m.keras", custom_objects=objects)
+    objects["times/mask"] = lambda x, mask: mask
+    again = lh.models.load_model(tmp_path / "m.keras", custom_objects=objects)
+    assert np.array_equal(again.predict(X, verbose=0), X * 3)
+
+
 def test_a_function_of_another_module_is_not_looked_for(tmp_path):
     saved([L.Dense(3)], tmp_path / "m.keras")
     changed = config_of(tmp_path / "m.keras")

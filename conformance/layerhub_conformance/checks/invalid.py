@@ -135,7 +135,7 @@ def _of_call(case: Case, drawn: Drawn, dtype: str) -> Iterator[Mistake]:
             yield Mistake(name, config, replace(drawn, inputs=inputs, masks=[None] * len(inputs)), said)
     for name, other in (("text", "U1"), ("complex numbers", "complex64"), ("objects", "O")):
         yield Mistake(
-            name, config, replace(drawn, inputs=[x.astype(other) for x in drawn.inputs]), f"{layer!r}: an input"
+            name, config, replace(drawn, inputs=[x.astype(other) for x in drawn.inputs]), "an input"
         )
     if drawn.weights:
         yield Mistake(

@@ -54,7 +54,8 @@ def _composed(layer: Layer, xp: Any, arguments: Sequence[Any]) -> Any:
     found = acting.compose(do, *arguments)
     if not layer.states:
         return found
-    return Result(found[: -layer.states], states=found[-layer.states :])
+    outputs, states = found[: -layer.states], found[-layer.states :]
+    return Result(outputs[0] if len(outputs) == 1 else outputs, states=states)
 
 
 def as_result(found: Any) -> Result:

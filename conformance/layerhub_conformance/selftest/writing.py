@@ -67,7 +67,7 @@ class Score:
             f"{row[0]:<14}{row[1]:>6} of {row[2]:<6}{row[3]:>6} equivalent" for row in self._rows(_family, CLASSES)
         ]
         lines += [_survivor(record) for record in self.survivors]
-        lines += [f"{found.spec}: false alarm: {alarm}" for found in self.right for alarm in found.alarms]
+        lines += [f"false alarm: {_short(alarm)}" for row in self.right for alarm in row.alarms]
         share = _percent(found["caught"], found["faults"])
         return "\n".join([*lines, f"{found['caught']} of {found['faults']} faults caught: {share}"])
 
@@ -106,6 +106,8 @@ class Score:
             "",
             *([f"Right kernels, planted in the same way: {trials} trials, "
                f"{sum(len(row.alarms) for row in self.right)} alarms.", ""] if self.right else []),
+            *[f"- {_short(alarm)}" for row in self.right for alarm in row.alarms],
+            "",
             *(_table(("backend", "correct trials", "alarms"), [(c.backend, c.passed, c.alarms) for c in self.correct])
               if self.correct else []),
             "",
@@ -136,6 +138,10 @@ def _spec(record: Record) -> str:
 
 def _survivor(record: Record) -> str:
     return f"{record.id} (largest error: {record.z:.3g} of what is allowed)"
+
+
+def _short(alarm: str) -> str:
+    return alarm if len(alarm) <= 300 else f"{alarm[:140]} … {alarm[-150:]}"
 
 
 def _percent(part: int, whole: int) -> str:

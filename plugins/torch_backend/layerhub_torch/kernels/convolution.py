@@ -92,6 +92,8 @@ def conv(layer, x, kernel, bias):
 
 def conv_transpose(layer, x, kernel, bias):
     x, weight = image(layer, x), weights(layer, kernel)
+    if weight.shape[0] == 1:  # as of a single filter in ``convolve``
+        weight = weight.contiguous()
     cut = steps(layer, layer.cut, 0)
     # torch cuts as many cells behind as before, and may take some of them back.
     more = [tail - reach + 2 * before for tail, reach, before in zip(layer.tail, layer.reach, layer.cut, strict=True)]

@@ -59,8 +59,15 @@ def average_pooling2d(layer, x):
     return pooled(layer, x, functional.avg_pool2d, count_include_pad=False)
 
 
-# On CPU torch has it for these types alone.
-@kernels.register("AveragePooling3D", when=lambda layer, call: call.dtype in ("float32", "float64"))
+def averaged_in_3d(layer, call):
+    """On CPU torch has it for these types alone, and refuses windows that reach beyond the input, padded or not."""
+    sizes = [call.shapes[0][axis] for axis in layer.space_axes]
+    pairs = zip(sizes, layer.pool_size, strict=True)
+    fits = layer.padding == "valid" or all(size is not None and size >= window for size, window in pairs)
+    return call.dtype in ("float32", "float64") and fits
+
+
+@kernels.register("AveragePooling3D", when=averaged_in_3d)
 def average_pooling3d(layer, x):
     return pooled(layer, x, functional.avg_pool3d, count_include_pad=False)
 
