@@ -364,6 +364,8 @@ class Planner:
     # Masks
 
     def _mask(self, layer: Layer, inputs: Sequence[Value | None], masks: tuple) -> Value | None:
+        if layer.is_composite:  # it has no rule of its own, and is lowered to its parts where there is a mask
+            return None
         rule = layer.mask_rule
         if not rule.exists(layer, tuple(mask is not None for mask in masks)):
             return None
@@ -372,7 +374,7 @@ class Planner:
         return self._emit(rule.value, (layer, "xp", tuple(inputs), masks), (), "bool", source=layer.label)
 
     def _warn_of_dropped(self, layer: Layer, inputs: Sequence[Value | None]) -> None:
-        if not layer.mask_rule.drops or "mask" in layer.extras or layer in _warned:
+        if layer.is_composite or not layer.mask_rule.drops or "mask" in layer.extras or layer in _warned:
             return
         for x in inputs:
             if x is not None and x.mask is not None:

@@ -15,6 +15,7 @@ from layerhub.config import FLOATS
 from layerhub.errors import DataError
 from layerhub.registry import registry
 from layerhub.spec import KINDS
+from layerhub_conformance.selftest import self_test
 
 TIERS = click.Choice(["smoke", "certify", "explore"])
 
@@ -74,6 +75,9 @@ def _run(given: dict[str, Any]) -> int:
         click.echo(lines[-1] if lines else json.dumps({"layerhub": [], "error": done.stdout[-2000:]}))
     # pytest's 0 and 1 mean what ours do; all it has beside them is misuse.
     return done.returncode if done.returncode in (0, 1) else 2
+
+
+conformance.add_command(self_test)
 
 
 @conformance.command()

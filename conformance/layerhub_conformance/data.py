@@ -60,8 +60,9 @@ def huge(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
 
 
 def tiny(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
-    """From the smallest normal number of the type up."""
-    return np.copysign(SMALLEST[dtype] * rng.uniform(1, 16, size=shape), rng.normal(size=shape))
+    """From the smallest normal number of the type up, over many sizes."""
+    sizes = rng.uniform(1, 2, size=shape) * 2.0 ** rng.integers(0, 60 if dtype != "float16" else 12, size=shape)
+    return np.copysign(SMALLEST[dtype] * sizes, rng.normal(size=shape))
 
 
 def specials(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:

@@ -25,11 +25,11 @@ class Known:
     reason: str
     check: str = "values"
 
-    def matches(self, trial: Any) -> bool:
-        """Whether this entry speaks of a trial."""
+    def matches(self, trial: Any, case: str) -> bool:
+        """Whether this entry speaks of a trial, or of the result of one."""
         said = (self.backend, self.dtype, self.route, self.check)
         does = (trial.backend, trial.dtype, trial.route, trial.check)
-        return all(a in ("*", b) for a, b in zip(said, does, strict=True)) and trial.subject.id.startswith(self.case)
+        return all(a in ("*", b) for a, b in zip(said, does, strict=True)) and case.startswith(self.case)
 
     def __str__(self) -> str:
         return f"{self.backend} {self.dtype} {self.route} {self.check}: {self.case}"
@@ -67,7 +67,7 @@ def also(path: str) -> None:
 
 def known(trial: Any) -> Known | None:
     """The first entry that speaks of a trial."""
-    return next((entry for entry in entries(*_files) if entry.matches(trial)), None)
+    return next((entry for entry in entries(*_files) if entry.matches(trial, trial.subject.id)), None)
 
 
 def listed() -> tuple[Known, ...]:

@@ -6,6 +6,7 @@ pytest --pyargs layerhub_conformance --layerhub-backend mine -n 2
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.layerhub_began = time.time()  # type: ignore[attr-defined]
     if config.getoption("layerhub_exhaustive"):
         # Read where cases are made, in the processes of pytest-xdist too.
         os.environ["LAYERHUB_EXHAUSTIVE"] = " ".join(config.getoption("layerhub_layer") or ["*"])
@@ -65,6 +67,7 @@ def suite(config: pytest.Config) -> Session:
             device=option("layerhub_device"),
             limit=option("layerhub_timeout"),
             isolated=not option("layerhub_in_process"),
+            began=config.layerhub_began,  # type: ignore[attr-defined]
             expected=[*(option("layerhub_expected") or ()), *map(str, config.getini("layerhub_expected_failures"))],
         )
     return config.layerhub_session  # type: ignore[attr-defined]

@@ -20,8 +20,7 @@ import numpy as np
 
 from layerhub.registry import registry
 from layerhub.spec import KINDS
-from layerhub.spec.layer import Layer, Result, Weight
-from layerhub.spec.masks import absorbs
+from layerhub.spec.layer import Result, Weight
 from layerhub_conformance.selftest import bent
 from layerhub_conformance.selftest.bent import rounded
 from layerhub_conformance.selftest.right import (
@@ -80,18 +79,11 @@ def planted(fault: Fault | None, backend: str, kind: str = "", name: str = "") -
             fault.after(xp) if fault.after else None, fault.pull() if fault.pull else None,
         )  # fmt: skip
         kernel.backward = None if fault.bare else kernel.backward
-    spec = KINDS[kind].find(name)
-    # The planner asks whatever a kernel serves for a rule of masks; composites have none.
-    ruled = issubclass(spec, Layer) and not hasattr(spec, "mask")
-    if ruled:
-        spec.mask = absorbs  # type: ignore[attr-defined]
     registry().override(backend, name, kernel, kind)
     try:
         yield
     finally:
         registry().override(backend, name, None, kind)
-        if ruled:
-            del spec.mask  # type: ignore[attr-defined]
 
 
 # What becomes of an array: change(xp, y)
