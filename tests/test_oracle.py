@@ -657,6 +657,7 @@ def lstm(**changes):
         "go_backwards": False,
         "stateful": False,
         "unroll": False,
+        "implementation": 2,
         "zero_output_for_mask": False,
     }
     assert set(changes) <= set(params)
@@ -809,10 +810,36 @@ def test_conv_lstm_adds_up_what_a_window_sees():
 
 
 @pytest.mark.parametrize("rate", ["dropout", "recurrent_dropout"])
-def test_lstm_says_that_it_has_no_dropout(rate):
-    with pytest.raises(ValueError, match="dropout"):
+def test_lstm_needs_random_bits_to_drop_anything(rate):
+    with pytest.raises(ValueError, match="random bits"):
         run("LSTM", lstm(**{rate: 0.5}), [STEPS], ADDER, training=True)
     assert run("LSTM", lstm(**{rate: 0.5}), [STEPS], ADDER) == column([1.0, 3.0, 7.0])
+
+
+def dropped(*parts):
+    """Random bits by which all is dropped in these draws, and nothing in others."""
+    return lambda sizes, part=0: build(sizes, lambda index: 0 if part in parts else 2**31)
+
+
+@pytest.mark.parametrize(
+    ("implementation", "parts", "steps"),
+    [
+        (2, (1, 2, 3), [2.0, 6.0, 14.0]),  # one draw for all gates
+        (2, (0,), [0.0, 0.0, 0.0]),
+        (1, (0, 1, 3), [2.0, 6.0, 14.0]),  # a draw for each; these gates do not look at x
+        (1, (2,), [0.0, 0.0, 0.0]),
+    ],
+)
+def test_lstm_drops_the_same_inputs_at_all_steps(implementation, parts, steps):
+    params = lstm(dropout=0.5, implementation=implementation)
+    assert run("LSTM", params, [STEPS], ADDER, training=True, bits=dropped(*parts)) == column(steps)
+
+
+@pytest.mark.parametrize(("parts", "steps"), [((0, 1, 5), [1.0, 4.0, 12.0]), ((4,), [1.0, 2.0, 4.0])])
+def test_simple_rnn_drops_the_same_of_its_state_at_all_steps(parts, steps):
+    params = lstm(recurrent_dropout=0.5)
+    weights = [[[1.0]], [[1.0]], [0.0]]
+    assert run("SimpleRNN", params, [STEPS], weights, training=True, bits=dropped(*parts)) == column(steps)
 
 
 # ------------------------------------------------------------------------------------------------ wrappers
@@ -871,9 +898,37 @@ def test_bidirectional_takes_a_backward_layer_of_its_own():
     assert result.outputs == [[[-3.0]], [[0.0]]]
 
 
-def test_bidirectional_refuses_a_forward_layer_that_goes_backwards():
-    with pytest.raises(ValueError, match="forward"):
-        run("Bidirectional", bidirectional(go_backwards=True), [STEPS], ADDER + TENFOLD)
+def test_bidirectional_of_a_layer_that_goes_backwards_has_its_outputs_in_that_order():
+    y = run("Bidirectional", bidirectional(go_backwards=True), [STEPS], ADDER + TENFOLD)
+    assert y == [[[4.0, 70.0], [6.0, 30.0], [7.0, 10.0]]]
+
+
+def test_bidirectional_takes_layers_that_hold_different_numbers_of_weights_and_states():
+    params = bidirectional(None, return_state=True, return_sequences=False)
+    config = lstm(go_backwards=True, return_sequences=False, use_bias=False)
+    params["backward_layer"] = {"class_name": "SimpleRNN", "config": config}
+    weights = [*ADDER, [[1.0]], [[10.0]]]
+    start = [[[1.0]], [[100.0]], [[2.0]]]  # h and c forward, h backward: 4, 2 and 1 follow it
+    result = ORACLES["Bidirectional"](params, [STEPS], weights, initial_state=start)
+    assert result.outputs == [[[107.0]], [[2421.0]], [[107.0]], [[107.0]], [[2421.0]]]
+
+
+@pytest.mark.parametrize("frozen", ["wrapper", "layer"])
+@pytest.mark.parametrize("name", ["Wrapper", "TimeDistributed"])
+def test_a_wrapper_that_is_frozen_or_holds_a_frozen_layer_leaves_statistics_alone(name, frozen):
+    inner = {"class_name": "BatchNormalization", "config": norm(trainable=frozen != "layer")}
+    params = {"layer": inner, "trainable": frozen != "wrapper"}
+    weights = [[1.0], [0.0], [1.0], [1.0]]  # and an epsilon of 3
+    result = ORACLES[name](params, [[[[5.0]], [[3.0]]]], weights, training=True)
+    assert result.weights == {}
+    assert flatten(result.outputs) == [2.0, 1.0]
+
+
+def test_time_distributed_draws_anew_at_each_step_of_each_sample():
+    params = {"layer": {"class_name": "Dropout", "config": dropout(0.5)}}
+    x = [[[1.0], [2.0]], [[3.0], [4.0]]]
+    y = run("TimeDistributed", params, [x], training=True, bits=drawing(2**31, 0, 0, 2**31))
+    assert y == [[[2.0], [0.0]], [[0.0], [8.0]]]
 
 
 # --------------------------------------------------------------------------------------------------- merge

@@ -152,7 +152,7 @@ def test_entry_points_name_modules_that_are_shipped(path):
     groups = project(path)["entry-points"]
     folders = [path.parent, *(ROOT / "plugins").glob("*")] if path.parent == ROOT else [path.parent]
     for module in [module for group in groups.values() for module in group.values()]:
-        parts = module.split(".")
+        parts = module.partition(":")[0].split(".")
         places = [folder.joinpath(*parts) for folder in folders]
         assert any(place.with_suffix(".py").is_file() or (place / "__init__.py").is_file() for place in places), module
 

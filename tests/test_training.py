@@ -757,6 +757,19 @@ def test_a_frozen_batch_normalization_infers_during_training():
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
+@pytest.mark.parametrize("wrap", [lh.layers.Wrapper, lh.layers.TimeDistributed])
+@pytest.mark.parametrize("freeze", ["wrapper", "inner", "model"])
+def test_batch_normalization_in_a_frozen_layer_infers_during_training(wrap, freeze):
+    layer = wrap(lh.layers.BatchNormalization())
+    model = lh.Sequential([lh.Input((2, 2)), layer])
+    {"wrapper": layer, "inner": layer.layer, "model": model}[freeze].trainable = False
+    model.compile("sgd", "mse")
+    before = model.get_weights()[2:]
+    loss = model.train_on_batch(X.reshape(12, 2, 2), np.zeros((12, 2, 2)))
+    assert loss == near(np.mean((X / np.sqrt(1 + 1e-3)) ** 2))
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights()[2:], strict=True))
+
+
 def test_batch_normalization_moves_its_statistics_in_training():
     model = lh.Sequential([lh.Input((4,)), lh.layers.BatchNormalization(momentum=0.75)])
     model.compile("sgd", "mse")

@@ -16,7 +16,7 @@ from layerhub.reference import describe, vocabulary
 from layerhub.registry import registry
 from layerhub.spec import KINDS, Spec
 
-OURS = ("numpy", "torch", "tensorflow")
+OURS = ("numpy", "torch", "tensorflow", "jax")
 FOLDER = "docs/layers"
 KIND_PAGES = {
     "activation": "activations",

@@ -29,6 +29,8 @@ FRAMEWORKS = frozenset(
 """What a backend may have imported to let others do its work."""
 STARTING = 300.0
 """Seconds that a backend may take to load."""
+RENEWED = 400
+"""Calls after which a process that compiles them all begins anew: what it compiled stays in its memory."""
 STARTS = 3
 """How many times in a row a backend may fail to load before it is given up."""
 
@@ -115,12 +117,15 @@ class Bench:
         self.foreign: tuple[str, ...] = ()
         self._process: Any = None
         self._pipe: Any = None
-        self._failures = 0
+        self._failures = self._calls = 0
         self._log = Path(tempfile.mkdtemp(prefix="layerhub-")) / f"{os.getpid()}.log"
         self.capabilities: Capabilities = self._start()
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """The function's result. Raises RaisedError, HungError or CrashedError."""
+        self._calls += 1
+        if not self.capabilities.eager and self._calls % RENEWED == 0:
+            self.close()
         if self._process is None:
             self._start()
         return self._asked((function, args), self.limit)

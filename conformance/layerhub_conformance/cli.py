@@ -17,7 +17,7 @@ from layerhub.registry import registry
 from layerhub.spec import KINDS
 from layerhub_conformance.selftest import self_test
 
-TIERS = click.Choice(["smoke", "certify", "explore"])
+TIERS = click.Choice(["smoke", "quick", "certify", "explore"])
 
 
 @click.group(invoke_without_command=True)

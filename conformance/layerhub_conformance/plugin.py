@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DEFINITIONS = ("layerhub_checked", "layerhub_smooth", "layerhub_loss", "layerhub_metric")
 """The fixtures for tests of definitions, which have no backend."""
-TIERS = ("smoke", "certify")
+TIERS = ("smoke", "quick", "certify")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

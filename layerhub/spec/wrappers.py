@@ -81,9 +81,15 @@ class Wrapper(Layer):
     x = In("...", kind="any")
     inner = Weights("child", "...")
 
-    @cached_property
+    @property
     def child(self) -> Layer:
-        """The wrapped layer, computing in this one's type."""
+        """The wrapped layer, computing in this one's type; frozen where this one is."""
+        # Either may be frozen, and thawed, at any time.
+        self._child.trainable = self.trainable and self.layer.trainable
+        return self._child
+
+    @cached_property
+    def _child(self) -> Layer:
         return self.layer.replace(dtype=self.dtype)
 
     def output_dtype(self, *dtypes: str) -> str:
@@ -203,7 +209,7 @@ class TimeDistributed(Wrapper):
 
     def compose(self, do, x, inner, training):
         weights = self.grouped(inner)
-        if not (training and self.moves and self.trainable):
+        if not (training and self.moves and self.child.trainable):
             y = do(self.child, do(_Fold(), x), *weights)
             return do(_Unfold(), y, x)
         time = x.shape[1]
@@ -277,7 +283,7 @@ class SpectralNormalization(Wrapper):
 
     def compose(self, do, x, inner, vector_u, training):  # type: ignore[override]
         weights = self.grouped(inner)
-        if not (training and self.trainable):
+        if not (training and self.child.trainable):
             return do(self.child, x, *weights)
         part = _OfUnitNorm(self.power_iterations, dtype=self.child.compute_dtype)
         kept = weights[self.place]

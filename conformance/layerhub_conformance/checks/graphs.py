@@ -29,7 +29,7 @@ from layerhub_conformance.report.model import Finding
 from layerhub_conformance.trial import Trial, check
 from layerhub_conformance.verdict import Expected, compare
 
-SEEDS = {"smoke": 3, "certify": 40}
+SEEDS = {"smoke": 3, "quick": 15, "certify": 40}
 """How many graphs each tier tries."""
 SIZES = (2, 3, 4, 5)
 SAMPLES = 4

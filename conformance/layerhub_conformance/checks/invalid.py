@@ -134,9 +134,7 @@ def _of_call(case: Case, drawn: Drawn, dtype: str) -> Iterator[Mistake]:
         if said is not None:
             yield Mistake(name, config, replace(drawn, inputs=inputs, masks=[None] * len(inputs)), said)
     for name, other in (("text", "U1"), ("complex numbers", "complex64"), ("objects", "O")):
-        yield Mistake(
-            name, config, replace(drawn, inputs=[x.astype(other) for x in drawn.inputs]), "an input"
-        )
+        yield Mistake(name, config, replace(drawn, inputs=[x.astype(other) for x in drawn.inputs]), "an input")
     if drawn.weights:
         yield Mistake(
             "a weight of another shape", config, replace(drawn, weights=[w[None] for w in drawn.weights]), "has weights"

@@ -15,9 +15,13 @@ from layerhub_conformance.subjects import firsts
 from layerhub_conformance.trial import Outcome, Trial, check, give
 from layerhub_conformance.verdict import compare, wrong
 
+FIRST = {"smoke": 1, "quick": 5}
+"""How many cases of each layer the smaller tiers have."""
+
 
 def of_tier(tier: str) -> tuple[Case, ...]:
-    return firsts(1) if tier == "smoke" else corpus()
+    """All cases; of the smaller tiers, the first ones of each layer."""
+    return firsts(FIRST[tier]) if tier in FIRST else corpus()
 
 
 @check("values", subjects=of_tier, shared=True)

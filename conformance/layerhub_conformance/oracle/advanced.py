@@ -8,7 +8,7 @@ ELEMENTWISE = {
     "ReLU": lambda x, p: relu(x, p["negative_slope"], p["max_value"], p["threshold"]),
     "LeakyReLU": lambda x, p: leaky_relu(x, p["negative_slope"]),
     "ELU": lambda x, p: elu(x, p["alpha"]),
-    "ThresholdedReLU": lambda x, p: x if x > p["theta"] else 0.0,
+    "ThresholdedReLU": lambda x, p: relu(x, threshold=p["theta"]),
 }
 
 

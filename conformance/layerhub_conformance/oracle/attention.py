@@ -5,7 +5,8 @@ import math
 
 from .activations import activate
 from .arithmetic import dot, exp, largest, total
-from .nested import at, build, shape
+from .core import dropout
+from .nested import at, build, flatten, shape
 from .registry import Outcome, oracle
 
 
@@ -20,13 +21,18 @@ def shares(scores, counts):
     return [o / whole for o in odds]
 
 
-def attend(params, inputs, mask, score):
-    """Each query's shares in the values. score(q, k) for two rows of features."""
+def thinned(params, weights, training=False, bits=None, **_):
+    """Weights after dropout."""
+    return dropout({"rate": params["dropout"]}, [weights], [], training=training, bits=bits).outputs[0]
+
+
+def attend(params, inputs, score, mask=None, **others):
+    """Each query's shares in the values, as far as they are not dropped. score(q, k) for two rows of features."""
     query, value = inputs[:2]
     key = inputs[2] if len(inputs) > 2 else value
     of_query, of_value = (mask or [None, None])[:2]
-    outputs, weights = [], []
-    for n, (queries, values, keys) in enumerate(zip(query, value, key, strict=True)):
+    weights = []
+    for n, (queries, keys) in enumerate(zip(query, key, strict=True)):
         rows = []
         for i, q in enumerate(queries):
             counts = [
@@ -35,40 +41,40 @@ def attend(params, inputs, mask, score):
             ]
             rows.append(shares([score(q, k) for k in keys], counts))
         weights.append(rows)
-        outputs.append(
-            [
-                [
-                    dot(row, column) if of_query is None or of_query[n][i] else 0.0
-                    for column in zip(*values, strict=True)
-                ]
-                for i, row in enumerate(rows)
-            ]
-        )
+    weights = thinned(params, weights, **others)
+
+    def output(n, i):
+        columns = zip(*value[n], strict=True)
+        return [dot(weights[n][i], c) if of_query is None or of_query[n][i] else 0.0 for c in columns]
+
+    outputs = [[output(n, i) for i in range(len(rows))] for n, rows in enumerate(weights)]
     return Outcome([outputs, weights] if params["return_attention_scores"] else [outputs])
 
 
 @oracle("Attention")
-def attention(params, inputs, weights, *, mask=None, **_):
+def attention(params, inputs, weights, **others):
     """Scores scale * (q . k), or factor * sum of tanh(scale * (q + k))."""
     weights = list(weights)
     scale = weights.pop(0) if params["use_scale"] else 1.0
     if params["score_mode"] == "dot":
-        return attend(params, inputs, mask, lambda q, k: scale * dot(q, k))
+        return attend(params, inputs, lambda q, k: scale * dot(q, k), **others)
     factor = weights.pop(0)
-    return attend(
-        params, inputs, mask, lambda q, k: factor * total(math.tanh(scale * (a + b)) for a, b in zip(q, k, strict=True))
-    )
+
+    def score(q, k):
+        return factor * total(math.tanh(scale * (a + b)) for a, b in zip(q, k, strict=True))
+
+    return attend(params, inputs, score, **others)
 
 
 @oracle("AdditiveAttention")
-def additive_attention(params, inputs, weights, *, mask=None, **_):
+def additive_attention(params, inputs, weights, **others):
     """Scores sum of scale * tanh(q + k)."""
 
     def score(q, k):
         scale = weights[0] if params["use_scale"] else [1.0] * len(q)
         return total(s * math.tanh(a + b) for s, a, b in zip(scale, q, k, strict=True))
 
-    return attend(params, inputs, mask, score)
+    return attend(params, inputs, score, **others)
 
 
 def places(sizes):
@@ -76,10 +82,10 @@ def places(sizes):
     return list(itertools.product(*map(range, sizes)))
 
 
-def heads_attend(params, query, value, key, attention_mask, mask):
+def heads_attend(params, query, value, key, attention_mask, mask=None, **keywords):
     """Attention for inputs (batch, *places, heads, features): (outputs, shares), shares (batch, *others, heads, q, k).
 
-    A query of head h finds keys of head h // (query heads / key heads).
+    A query of head h finds keys of head h // (query heads / key heads). Outputs are what dropout leaves of the shares.
     """
     rank = len(shape(query)) - 2
     axes = params.get("attention_axes")
@@ -124,25 +130,27 @@ def heads_attend(params, query, value, key, attention_mask, mask):
                     scores = [dot(q, k) / math.sqrt(d) for k in rows]
                     found[n, *other, head, *i] = shares(scores, [allowed(n, other, head, i, j) for j in keys])
 
-    def output(index):
-        n, *place, head, feature = index
-        other, i = [place[axis - 1] for axis in others], [place[axis - 1] for axis in axes]
-        values = [at(value, [*whole(n, other, j), head // share, feature]) for j in keys]
-        return dot(found[n, *other, head, *i], values)
-
     of_queries = [sizes[0], *(sizes[axis] for axis in others), heads, *(sizes[axis] for axis in axes)]
     scores = build(
         [*of_queries, *(key_sizes[axis] for axis in axes)],
         lambda index: found[index[: len(of_queries)]][keys.index(index[len(of_queries) :])],
     )
+    kept = thinned(params, scores, **keywords)
+
+    def output(index):
+        n, *place, head, feature = index
+        other, i = [place[axis - 1] for axis in others], [place[axis - 1] for axis in axes]
+        values = [at(value, [*whole(n, other, j), head // share, feature]) for j in keys]
+        return dot(flatten(at(kept, [n, *other, head, *i])), values)
+
     return build([*sizes[:-1], shape(value)[-1]], output), scores
 
 
 @oracle("DotProductAttention")
-def dot_product_attention(params, inputs, weights, *, mask=None, **_):
+def dot_product_attention(params, inputs, weights, **others):
     """softmax(q . k / sqrt(d)), and the sums of values weighted by it."""
     query, value, key, attention_mask = [*inputs, None, None][:4]
-    y, scores = heads_attend(params, query, value, value if key is None else key, attention_mask, mask)
+    y, scores = heads_attend(params, query, value, value if key is None else key, attention_mask, **others)
     return Outcome([y, scores] if params["return_attention_scores"] else [y])
 
 
@@ -179,7 +187,7 @@ def gate_(params, inputs, weights, **_):
 
 
 @oracle("MultiHeadAttention", "GroupQueryAttention")
-def multi_head_attention(params, inputs, weights, *, mask=None, **_):
+def multi_head_attention(params, inputs, weights, **others):
     """Projections of query, key, gate and value, attention, the projection of what the heads found."""
     query, value, key, attention_mask = [*inputs, None, None][:4]
     weights = list(weights)
@@ -191,6 +199,6 @@ def multi_head_attention(params, inputs, weights, *, mask=None, **_):
     k = projected(value if key is None else key, *take())
     gate = activate("sigmoid", projected(query, *take())) if params["use_gate"] else None
     v = projected(value, *take())
-    y, scores = heads_attend(params, q, v, k, attention_mask, mask)
+    y, scores = heads_attend(params, q, v, k, attention_mask, **others)
     y = projected(gated(y, gate) if gate is not None else y, *take(), contracted=2)
     return Outcome([y, scores] if params["return_attention_scores"] else [y])

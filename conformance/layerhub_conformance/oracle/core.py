@@ -120,10 +120,16 @@ def masking(params, inputs, weights, **_):
 
 
 @oracle("Embedding")
-def embedding(params, inputs, weights, **_):
-    """Row number ``id`` of the table for each id; ids that are not whole are truncated."""
+def embedding(params, inputs, weights, *, training=False, bits=None, **_):
+    """Row number ``id`` of the table for each id; ids that are not whole are truncated.
+
+    In training, whole rows of the table are dropped. Gal & Ghahramani 2016, arXiv:1512.05287.
+    """
     (x,) = inputs
     (table,) = weights
+    if params.get("dropout"):
+        rows_alike = {"rate": params["dropout"], "noise_shape": (None, 1)}
+        (table,) = dropout(rows_alike, [table], [], training=training, bits=bits).outputs
 
     def look_up(index):
         row = int(at(x, index))

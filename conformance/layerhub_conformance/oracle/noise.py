@@ -14,7 +14,7 @@ def normal(bits, sizes):
 
     Box & Muller 1958, doi:10.1214/aoms/1177706645.
     """
-    first, second = bits(sizes), bits(sizes, part=1)
+    first, second = bits(sizes), bits(sizes, 1)
 
     def number(index):
         u, v = ((at(words, index) + 0.5) / 2**32 for words in (first, second))

@@ -146,6 +146,6 @@ def unit_normalization(params, inputs, weights, **_):
     (x,) = inputs
     y = {}
     for group in along_axes(x, axes_of(params, len(shape(x)))):
-        norm = max(math.hypot(*group.values()), 1e-12)
+        norm = max(math.sqrt(total(v * v for v in group.values())), 1e-12)
         y |= {index: v / norm for index, v in group.items()}
     return Outcome([build(shape(x), lambda index: y[index])])

@@ -1,5 +1,7 @@
 """Recurrent layers: a step for one sample, and one loop over time for all of them."""
 
+from functools import partial
+
 from .activations import activate
 from .convolution import correlate
 from .core import affine
@@ -36,23 +38,47 @@ def biased(x, bias):
     return x if bias is None else rows(lambda row: [a + b for a, b in zip(row, bias, strict=True)], x)
 
 
-# Steps: (x, *states) -> (output, states) for one sample. A maker is given the parameters and the weights of a cell; it
-# returns the step, and the zeros that its states begin with for a sample's first x.
+def dropping(params, bits):
+    """``drop(n, kind, gate, x)``: sample n's x as this gate sees it, for kind "x" (the input) or "h" (the state).
+
+    A number is kept iff its bits are >= round(rate 2^32), for all steps alike, and then divided by 1 - rate. With
+    implementation 2, and nothing dropped from h, all gates see the same. ``bits(sizes, part)`` draws numbers of these
+    sizes for each sample: parts 0, 1, ... for the gates' inputs, 4, 5, ... for their states; None: nothing is dropped.
+    Gal & Ghahramani 2016, arXiv:1512.05287.
+    """
+    if bits is None:
+        return lambda n, kind, gate, x: x
+    rates = {"x": params["dropout"], "h": params["recurrent_dropout"]}
+    alike = params["implementation"] == 2 and not params["recurrent_dropout"]
+
+    def drop(n, kind, gate, x):
+        rate = rates[kind]
+        if rate == 0:
+            return x
+        words = bits(shape(x), 4 * (kind == "h") + (0 if alike else gate))[n]
+        return each(lambda number, word: number / (1 - rate) if word >= round(rate * 2**32) else 0.0, x, words)
+
+    return drop
 
 
-def simple_rnn(params, weights):
+# Steps: (n, x, *states) -> (output, states) for sample n. A maker is given the parameters and the weights of a cell,
+# and bits as `dropping` takes them; it returns the step, and the zeros that states begin with for a sample's first x.
+
+
+def simple_rnn(params, weights, bits=None):
     """h = act(x kernel + h recurrent_kernel + bias). Elman 1990, doi:10.1207/s15516709cog1402_1."""
     kernel, recurrent_kernel, bias = (*weights, None)[:3]
+    drop = dropping(params, bits)
 
-    def step(x, h):
-        z = biased(add(affine(x, kernel), affine(h, recurrent_kernel)), bias)
+    def step(n, x, h):
+        z = biased(add(affine(drop(n, "x", 0, x), kernel), affine(drop(n, "h", 0, h), recurrent_kernel)), bias)
         h = activate(params["activation"], z)
         return h, [h]
 
     return step, lambda x: [[0.0] * params["units"]]
 
 
-def gru(params, weights):
+def gru(params, weights, bits=None):
     """h = z h + (1 - z) g, in three blocks of columns z, r, g.
 
         z, r = sigma(x kernel + h recurrent_kernel + bias)
@@ -63,25 +89,27 @@ def gru(params, weights):
     2014, arXiv:1406.1078, version 3 and version 1.
     """
     kernel, recurrent_kernel, bias = (*weights, None)[:3]
-    after = params["reset_after"]
+    after, drop = params["reset_after"], dropping(params, bits)
     of_x, of_h = (bias or (None, None)) if after else (bias, None)
-    into_z, into_r, into_g = blocks(recurrent_kernel, 3)
-    own = [None] * 3 if of_h is None else blocks(of_h, 3)
+    kernels, recurrent_kernels = blocks(kernel, 3), blocks(recurrent_kernel, 3)
+    biases, own = ([None] * 3 if b is None else blocks(b, 3) for b in (of_x, of_h))
 
-    def step(x, h):
-        x_z, x_r, x_g = blocks(biased(affine(x, kernel), of_x), 3)
-        z = activate(params["recurrent_activation"], add(x_z, biased(affine(h, into_z), own[0])))
-        r = activate(params["recurrent_activation"], add(x_r, biased(affine(h, into_r), own[1])))
-        from_h = multiply(r, biased(affine(h, into_g), own[2])) if after else affine(multiply(r, h), into_g)
-        g = activate(params["activation"], add(x_g, from_h))
+    def step(n, x, h):
+        def from_h(gate, h):
+            return biased(affine(drop(n, "h", gate, h), recurrent_kernels[gate]), own[gate])
+
+        x_z, x_r, x_g = (biased(affine(drop(n, "x", k, x), kernels[k]), biases[k]) for k in range(3))
+        z = activate(params["recurrent_activation"], add(x_z, from_h(0, h)))
+        r = activate(params["recurrent_activation"], add(x_r, from_h(1, h)))
+        g = activate(params["activation"], add(x_g, multiply(r, from_h(2, h)) if after else from_h(2, multiply(r, h))))
         h = each(lambda share, old, new: share * old + (1 - share) * new, z, h, g)
         return h, [h]
 
     return step, lambda x: [[0.0] * params["units"]]
 
 
-def long_short_term(params, from_x, from_h, h, c):
-    """(h, c) after a step, from what x and h give the gates, bias included, in blocks of columns i, f, g, o.
+def long_short_term(params, from_x, from_h, c):
+    """(h, c) after a step, from what x and h give the gates i, f, g, o, bias included.
 
         c = sigma(f) c + sigma(i) act(g)
         h = sigma(o) act(c)
@@ -89,72 +117,97 @@ def long_short_term(params, from_x, from_h, h, c):
     with sigma the recurrent activation. Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735; the
     forget gate is that of Gers et al. 2000, doi:10.1162/089976600300015015.
     """
-    z_i, z_f, z_g, z_o = blocks(add(from_x, from_h), 4)
+    z_i, z_f, z_g, z_o = map(add, from_x, from_h)
     i, f, o = (activate(params["recurrent_activation"], z) for z in (z_i, z_f, z_o))
     c = add(multiply(f, c), multiply(i, activate(params["activation"], z_g)))
     return multiply(o, activate(params["activation"], c)), c
 
 
-def lstm(params, weights):
-    """`long_short_term`, of x kernel + bias and h recurrent_kernel."""
+def four_gates(weights):
+    """Kernels, recurrent kernels and biases of the gates i, f, g, o; a bias of None is none."""
     kernel, recurrent_kernel, bias = (*weights, None)[:3]
+    return blocks(kernel, 4), blocks(recurrent_kernel, 4), [None] * 4 if bias is None else blocks(bias, 4)
 
-    def step(x, h, c):
-        h, c = long_short_term(params, biased(affine(x, kernel), bias), affine(h, recurrent_kernel), h, c)
+
+def lstm(params, weights, bits=None):
+    """`long_short_term`, of x kernel + bias and h recurrent_kernel."""
+    (kernels, recurrent_kernels, biases), drop = four_gates(weights), dropping(params, bits)
+
+    def step(n, x, h, c):
+        from_x = [biased(affine(drop(n, "x", k, x), kernels[k]), biases[k]) for k in range(4)]
+        from_h = [affine(drop(n, "h", k, h), recurrent_kernels[k]) for k in range(4)]
+        h, c = long_short_term(params, from_x, from_h, c)
         return h, [h, c]
 
     return step, lambda x: [[0.0] * params["units"]] * 2
 
 
-def conv_lstm(params, weights):
+def conv_lstm(params, weights, bits=None):
     """`long_short_term`, of convolutions: x by kernel, h by recurrent_kernel so that its size stays.
 
     Shi et al. 2015, arXiv:1506.04214, without peepholes. Channels come last, or are moved there and back.
     """
-    kernel, recurrent_kernel, bias = (*weights, None)[:3]
+    (kernels, recurrent_kernels, biases), drop = four_gates(weights), dropping(params, bits)
+    window = (params["strides"], params["padding"], params["dilation_rate"])
     ones = (1,) * len(params["strides"])
     data_format = params["data_format"]
 
-    def of_x(x):
-        window = (params["strides"], params["padding"], params["dilation_rate"])
-        return biased(correlate(channels_last(x, data_format), kernel, *window), bias)
-
-    def step(x, h, c):
-        h, c = (channels_last(state, data_format) for state in (h, c))
-        from_h = correlate(h, recurrent_kernel, ones, "same", ones)
-        h, c = (channels_back(state, data_format) for state in long_short_term(params, of_x(x), from_h, h, c))
+    def step(n, x, h, c):
+        x, h, c = (channels_last(part, data_format) for part in (x, h, c))
+        from_x = [biased(correlate(drop(n, "x", k, x), kernels[k], *window), biases[k]) for k in range(4)]
+        from_h = [correlate(drop(n, "h", k, h), recurrent_kernels[k], ones, "same", ones) for k in range(4)]
+        h, c = (channels_back(state, data_format) for state in long_short_term(params, from_x, from_h, c))
         return h, [h, c]
 
     def zeros(x):
-        size = (*shape(of_x(x))[:-1], params["filters"])
-        return [channels_back(build(size, lambda index: 0.0), data_format)] * 2
+        places = shape(correlate(channels_last(x, data_format), kernels[0], *window))[:-1]
+        return [channels_back(build((*places, params["filters"]), lambda index: 0.0), data_format)] * 2
 
     return step, zeros
 
 
-def stacked(params, weights):
-    """Cells one upon the other: the output of each is the x of the next. States: those of the first cell first."""
-    parts, counts = [], []
-    for cell in params["cells"]:
-        make = CELLS[cell["class_name"]]
-        own, weights = weights[: held(cell)], weights[held(cell) :]
-        parts.append(make(cell["config"], own))
-        counts.append(2 if make is lstm else 1)
+def stacked(params, weights, bits=None):
+    """Cells one upon the other: the output of each is the x of the next. States: those of the first cell first.
 
-    def step(x, *states):
+    What cell k draws is part k of the bits, which has parts of its own.
+    """
+    parts = []
+    for k, cell in enumerate(params["cells"]):
+        own, weights = weights[: held(cell)], weights[held(cell) :]
+        parts.append(CELLS[cell["class_name"]](cell["config"], own, bits and part_of(bits, k)))
+    counts = [carried(cell) for cell in params["cells"]]
+
+    def step(n, x, *states):
         after = []
         for (one, _), count in zip(parts, counts, strict=True):
             own, states = states[:count], states[count:]
-            x, moved = one(x, *own)
+            x, moved = one(n, x, *own)
             after += moved
         return x, after
 
     return step, lambda x: [state for _, zeros in parts for state in zeros(x)]
 
 
-def held(cell):
-    """How many weights a cell has."""
-    return 2 + cell["config"].get("use_bias", True)
+def part_of(bits, k):
+    """The bits that lie under part k."""
+    return lambda sizes, *parts: bits(sizes, k, *parts)
+
+
+def cells_of(layer):
+    """The cells without further cells in them that a layer or a cell is made of."""
+    config = layer["config"]
+    inner = config.get("cells") or ([config["cell"]] if "cell" in config else [])
+    return [leaf for cell in inner for leaf in cells_of(cell)] or [layer]
+
+
+def held(layer):
+    """How many weights a recurrent layer or a cell has."""
+    return sum(2 + cell["config"]["use_bias"] for cell in cells_of(layer))
+
+
+def carried(layer):
+    """How many states a recurrent layer or a cell has."""
+    return sum(2 if "LSTM" in cell["class_name"] else 1 for cell in cells_of(layer))
 
 
 CELLS = {"SimpleRNNCell": simple_rnn, "GRUCell": gru, "LSTMCell": lstm, "StackedRNNCells": stacked}
@@ -163,85 +216,96 @@ CELLS = {"SimpleRNNCell": simple_rnn, "GRUCell": gru, "LSTMCell": lstm, "Stacked
 @oracle("SimpleRNNCell")
 def simple_rnn_cell(params, inputs, weights, **others):
     """`simple_rnn` once."""
-    return once(params, inputs, simple_rnn(params, weights), **others)
+    return once(params, inputs, partial(simple_rnn, params, weights), **others)
 
 
 @oracle("GRUCell")
 def gru_cell(params, inputs, weights, **others):
     """`gru` once."""
-    return once(params, inputs, gru(params, weights), **others)
+    return once(params, inputs, partial(gru, params, weights), **others)
 
 
 @oracle("LSTMCell")
 def lstm_cell(params, inputs, weights, **others):
     """`lstm` once."""
-    return once(params, inputs, lstm(params, weights), **others)
+    return once(params, inputs, partial(lstm, params, weights), **others)
 
 
 @oracle("StackedRNNCells")
 def stacked_cells(params, inputs, weights, **others):
     """`stacked` once."""
-    return once(params, inputs, stacked(params, weights), **others)
+    return once(params, inputs, partial(stacked, params, weights), **others)
 
 
 @oracle("SimpleRNN")
 def simple_rnn_layer(params, inputs, weights, **others):
     """`simple_rnn` along time."""
-    return along_time(params, inputs, simple_rnn(params, weights), **others)
+    return along_time(params, inputs, partial(simple_rnn, params, weights), **others)
 
 
 @oracle("GRU")
 def gru_layer(params, inputs, weights, **others):
     """`gru` along time."""
-    return along_time(params, inputs, gru(params, weights), **others)
+    return along_time(params, inputs, partial(gru, params, weights), **others)
 
 
 @oracle("LSTM")
 def lstm_layer(params, inputs, weights, **others):
     """`lstm` along time."""
-    return along_time(params, inputs, lstm(params, weights), **others)
+    return along_time(params, inputs, partial(lstm, params, weights), **others)
 
 
 @oracle("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 def conv_lstm_layer(params, inputs, weights, **others):
     """`conv_lstm` along time."""
-    return along_time(params, inputs, conv_lstm(params, weights), **others)
+    return along_time(params, inputs, partial(conv_lstm, params, weights), **others)
 
 
 @oracle("RNN")
 def rnn(params, inputs, weights, **others):
     """Any cell along time."""
     cell = params["cell"]
-    return along_time(params, inputs, CELLS[cell["class_name"]](cell["config"], weights), **others)
+    return along_time(params, inputs, partial(CELLS[cell["class_name"]], cell["config"], weights), **others)
 
 
-def once(params, inputs, made, *, training=False, initial_state=None, **_):
+def of_batch(count, bits, training):
+    """Bits as makers take them: sizes are those of one of ``count`` samples. None when not training."""
+
+    def draw(sizes, *parts):
+        if bits is None:
+            raise ValueError("dropout in training needs random bits")
+        return bits((count, *sizes), *parts)
+
+    return draw if training else None
+
+
+def once(params, inputs, make, *, training=False, initial_state=None, bits=None, **_):
     """One step of every sample: the output, then the states."""
-    refuse_dropout(params, training)
-    (x,), (step, zeros) = inputs, made
+    (x,) = inputs
+    step, zeros = make(of_batch(len(x), bits, training))
     outputs, final = [], []
     for n, row in enumerate(x):
-        output, states = step(row, *(zeros(row) if initial_state is None else (s[n] for s in initial_state)))
+        output, states = step(n, row, *(zeros(row) if initial_state is None else (s[n] for s in initial_state)))
         outputs.append(output)
         final.append(states)
     states = [list(state) for state in zip(*final, strict=True)]
     return Outcome([outputs, *states], states=states)
 
 
-def along_time(params, inputs, made, *, training=False, mask=None, initial_state=None, **_):
+def along_time(params, inputs, make, *, training=False, mask=None, initial_state=None, bits=None, **_):
     """A step for each element of each sample's sequence.
 
     Without ``return_sequences`` the output is that of the last step processed. ``unroll`` and ``stateful`` do
     not change what one call means; how weights are initialised is not this function's affair.
     """
-    refuse_dropout(params, training)
-    (x,), (step, zeros) = inputs, made
+    (x,) = inputs
+    step, zeros = make(of_batch(len(x), bits, training))
     sequences, last, final = [], [], []
     for n, sequence in enumerate(x):
         begin = zeros(sequence[0] if sequence else [])
         silent = begin[-1]  # zeros too, and the last state has the size of the output
         states = begin if initial_state is None else [state[n] for state in initial_state]
-        outputs, states = scan(params, step, sequence, None if mask is None else mask[n], states, silent)
+        outputs, states = scan(params, partial(step, n), sequence, None if mask is None else mask[n], states, silent)
         sequences.append(outputs)
         last.append(outputs[-1] if outputs else silent)
         final.append(states)
@@ -266,8 +330,3 @@ def scan(params, step, sequence, mask, states, silent):
             output = silent
         outputs.append(output)
     return outputs, states
-
-
-def refuse_dropout(params, training):
-    if training and (params.get("dropout") or params.get("recurrent_dropout")):
-        raise ValueError("the oracle has no dropout: call it with training=False, or with rates of 0")

@@ -25,8 +25,9 @@ def oracle(*names):
 
     It is called as ``fn(params, inputs, weights, *, training=False, mask=None, initial_state=None,
     bits=None)`` and returns an `Outcome`; it names those of the keyword arguments that matter to it.
-    ``bits(sizes, part=0)`` draws: nested lists of integers in [0, 2^32), others for another part; None where
-    the layer draws nothing. ``params`` holds all parameters of the canonical configuration, ``inputs`` and ``weights``
+    ``bits(sizes, *parts, draw=0)`` draws: nested lists of integers in [0, 2^32). Parts are draws of one layer (0 is the
+    same as none), each with parts of its own; ``draw`` counts those layers within a layer that may draw. None: the
+    layer draws nothing. ``params`` holds all parameters of the canonical configuration, ``inputs`` and ``weights``
     are lists of nested lists, the weights in ``get_weights()`` order with those left out that the layer does not have.
     """
 
