@@ -84,6 +84,13 @@ class Case:
             ) from None
 
     @cached_property
+    def reported(self) -> tuple[str, str]:
+        """The kind and name of what it is a case of: of the layer Activation alone, the activation that it holds."""
+        if self.layer == "Activation" and self.config.keys() == {"activation"} and not self.masks:
+            return "activation", type(self.make().activation).__name__
+        return "layer", self.layer
+
+    @cached_property
     def seed(self) -> int:
         return int.from_bytes(hashlib.blake2b(self.id.encode(), digest_size=6).digest(), "little")
 

@@ -127,8 +127,9 @@ def conduct(trial: Trial, bench: Bench | Local) -> Result:
     """Run a trial and judge it."""
     began = time.perf_counter()
     rule = CHECKS[trial.check]
+    kind, name = getattr(trial.subject, "reported", (rule.kind, trial.subject.layer))
     result = Result(
-        trial.id, trial.subject.layer, rule.kind, trial.check, trial.subject.id, trial.backend, trial.dtype,
+        trial.id, name, kind, trial.check, trial.subject.id, trial.backend, trial.dtype,
         trial.route, "compiled" if trial.compiled else "eager", replay=trial.replay,
     )  # fmt: skip
     try:

@@ -41,12 +41,12 @@ def compare(expected: Expected, got: Any, dtype: str) -> Finding:
     # The reference is itself rounded to float64: that counts where the result is float64 too.
     share = SHARE * (1 + UNITS["float64"] / UNITS[dtype])
     right, undecided = accepted(got, expected.value, expected.error, share)
-    grade = None
+    grade, bound = None, expected.error
     if expected.fine is not None:
         fine, open_ = accepted(got, expected.value, expected.fine, share)
-        right = right | fine
+        right, bound = right | fine, np.fmax(expected.error, expected.fine)
         grade = "A" if bool((fine | open_).all()) else "B"
-    used = _used(expected, got, undecided)
+    used = _used(expected, bound, got, undecided)
     finding = Finding(
         expected.what, expected.direction, True, _largest(used), int(undecided.sum()), got.size, resolution(expected),
         float(np.sqrt(np.mean(used**2))) if used.size else None, float(np.mean(used)) if used.size else None,
@@ -83,10 +83,10 @@ def _unlike(expected: Expected, got: Any, dtype: str) -> str:
     return f"has type {got.dtype}, {host} was expected" if got.dtype != host else ""
 
 
-def _used(expected: Expected, got: np.ndarray, undecided: np.ndarray) -> np.ndarray:
+def _used(expected: Expected, bound: np.ndarray, got: np.ndarray, undecided: np.ndarray) -> np.ndarray:
     """Signed errors as shares of their bounds; 0 where there is no bound."""
     with np.errstate(all="ignore"):
-        used = (got.astype(np.float64) - expected.value) / expected.error
+        used = (got.astype(np.float64) - expected.value) / bound
     return np.where(np.isfinite(used) & ~undecided, used, 0.0)
 
 
