@@ -234,8 +234,10 @@ class HeadAttention(Weighing, abstract=True):
     def c8_the_attention_mask_fits_the_scores(self, attention_mask_shape, scores_shape, leading):
         axes = len(self.along(leading))
         mask = spread(attention_mask_shape, len(scores_shape), axes)
-        return len(attention_mask_shape) >= 2 * axes and len(mask) == len(scores_shape) and all(
-            None in (a, b) or a in (1, b) for a, b in zip(mask, scores_shape, strict=True)
+        return (
+            len(attention_mask_shape) >= 2 * axes
+            and len(mask) == len(scores_shape)
+            and all(None in (a, b) or a in (1, b) for a, b in zip(mask, scores_shape, strict=True))
         )
 
     @axis
