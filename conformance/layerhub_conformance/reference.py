@@ -84,7 +84,7 @@ def _limit(found: Reference, case: Case, drawn: Drawn) -> None:
             continue
         lost = math.sqrt(np.mean(np.square(array - expected.value)))
         scale = math.sqrt(np.mean(np.square(expected.value)))
-        limit = STEPS_OF_A_BOUND * max(lost, UNITS["float32"] * scale) + SMALLEST["float32"]
+        limit = STEPS_OF_A_BOUND * max(lost, UNITS["float32"] * scale) + STEPS_OF_A_BOUND * SMALLEST["float32"]
         if math.isfinite(limit):
             expected.error = np.minimum(expected.error, limit)
 

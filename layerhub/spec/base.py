@@ -313,7 +313,8 @@ class Spec:
         for name, parameter in self.parameters.items():
             value = self.__dict__.get(name)
             if parameter.default is REQUIRED or (value is not None and value != self._default(parameter)):
-                shown.append(f"{name}={value!r}")
+                # A function by its name: its address says nothing, and differs from process to process.
+                shown.append(f"{name}={getattr(value, '__name__', repr(value)) if callable(value) else repr(value)}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _default(self, parameter: Parameter) -> Any:

@@ -23,6 +23,7 @@ class TensorflowBackend(Backend):
     namespace = namespace
     extras = {name: getattr(namespace, name) for name in namespace.EXTRAS}
     dtypes = ("float32", "float64", "bfloat16", "float16")
+    reciprocals = True  # in graphs, where it divides by constants
 
     # Arrays
 

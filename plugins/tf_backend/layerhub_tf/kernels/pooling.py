@@ -32,11 +32,6 @@ def max_pooling2d(layer, x):
     return pooled(tf.nn.max_pool2d, layer, x)
 
 
-@kernels.register("MaxPooling3D", when=has_3d)
-def max_pooling3d(layer, x):
-    return pooled(tf.nn.max_pool3d, layer, x)
-
-
 @kernels.register("AveragePooling1D")
 def average_pooling1d(layer, x):
     return pooled(tf.nn.avg_pool1d, layer, x)
@@ -60,11 +55,6 @@ def adaptive_max_pooling1d(layer, x):
 @kernels.register("AdaptiveMaxPooling2D", when=even)
 def adaptive_max_pooling2d(layer, x):
     return pooled(tf.nn.max_pool2d, layer.even(x.shape), x)
-
-
-@kernels.register("AdaptiveMaxPooling3D", when=lambda layer, call: even(layer, call) and has_3d(layer, call))
-def adaptive_max_pooling3d(layer, x):
-    return pooled(tf.nn.max_pool3d, layer.even(x.shape), x)
 
 
 @kernels.register("AdaptiveAveragePooling1D", when=even)
