@@ -30,10 +30,13 @@ def keras() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = pytest.importorskip("keras")
-    before = module.config.floatx()
+    before = module.config.floatx(), module.config.dtype_policy()
     module.config.set_floatx("float32")
+    # Keras keeps the policy that the type of the moment gave when a layer was first made.
+    module.config.set_dtype_policy("float32")
     yield module
-    module.config.set_floatx(before)
+    module.config.set_floatx(before[0])
+    module.config.set_dtype_policy(before[1])
 
 
 def chain(backend: str = "numpy") -> Any:
