@@ -145,7 +145,7 @@ def test_an_unknown_policy_is_told(wrong):
 
 
 def test_a_copy_of_a_model_may_have_another_policy():
-    model = lh.Sequential([lh.Input((3,)), lh.layers.Dense(2), lh.layers.Dense(1, dtype="float64")], backend="numpy")
+    model = lh.Sequential([lh.Input((3,)), lh.layers.Dense(2), lh.layers.Dense(1, dtype="float64")], "numpy", seed=3)
     copy = lh.models.clone_model(model, dtype="mixed_float16")
     assert [layer.dtype for layer in copy.layers] == ["mixed_float16"] * 2
     copy.set_weights(model.get_weights())
