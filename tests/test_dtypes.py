@@ -145,9 +145,11 @@ def test_an_unknown_policy_is_told(wrong):
 
 
 def test_a_copy_of_a_model_may_have_another_policy():
-    model = lh.Sequential([lh.Input((3,)), lh.layers.Dense(2), lh.layers.Dense(1, dtype="float64")], "numpy", seed=3)
+    model = lh.Sequential([lh.Input((3,)), lh.layers.Dense(2), lh.layers.Dense(1, dtype="float64")], backend="numpy")
+    # Of one sign, so that nothing cancels: what is lost is some roundings, whatever the weights.
+    model.set_weights([np.abs(w) for w in model.get_weights()])
     copy = lh.models.clone_model(model, dtype="mixed_float16")
     assert [layer.dtype for layer in copy.layers] == ["mixed_float16"] * 2
     copy.set_weights(model.get_weights())
     x = np.ones((2, 3), "float32")
-    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-2)
+    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), rtol=8 * UNITS["float16"])
