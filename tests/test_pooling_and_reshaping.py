@@ -141,3 +141,16 @@ def test_sequences_with_a_mask_are_averaged_over_the_steps_that_count(backend):
     (table,) = model.get_weights()
     want = [(table[1] + table[2] + table[3]) / 3, np.zeros(3), table[4]]
     np.testing.assert_allclose(model.predict(ids, verbose=0), want, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Add", "Multiply", "Maximum", "Minimum"])
+def test_merged_inputs_and_masks_may_have_different_numbers_of_axes(name):
+    layer = getattr(lh.layers, name)()
+    long, short = np.full((2, 3, 4, 5), 2.0), np.full((2, 4, 5), 3.0)
+    steps, places = np.array([[1, 1, 0], [1, 0, 0]], bool), np.array([[1, 0, 1, 0], [0, 0, 0, 1]], bool)
+    found = lh.evaluate_layer(layer, [long, short], mask=[steps, places], dtype="float64")
+    counts = steps[:, :, None] | places[:, None, :]
+    np.testing.assert_array_equal(found.output_mask, counts)
+    if name == "Multiply":  # a masked step of one input counts as 1
+        y = np.where(steps[:, :, None], 2.0, 1.0) * np.where(places[:, None, :], 3.0, 1.0)
+        np.testing.assert_array_equal(found.outputs[0], np.broadcast_to((y * counts)[..., None], (2, 3, 4, 5)))

@@ -42,8 +42,23 @@ def any_of(xp: Any, masks: Sequence[Any]) -> Any:
 unites = MaskRule(
     "a step counts where it counts in any input",
     lambda layer, has: all(has),
-    lambda layer, xp, inputs, masks: any_of(xp, masks),
+    lambda layer, xp, inputs, masks: any_of(xp, alike(xp, inputs, masks)),
 )
+
+
+def alike(xp: Any, inputs: Sequence[Any], masks: Sequence[Any]) -> list[Any]:
+    """The masks of inputs that are merged, with as many axes each; None stays None.
+
+    An input with fewer axes than others gets axes of size 1 after the batch, and so does its mask.
+    """
+    rank = max(x.ndim for x in inputs)
+    spread = []
+    for x, mask in zip(inputs, masks, strict=True):
+        for _ in range(0 if mask is None else rank - x.ndim):
+            mask = xp.expand_dims(mask, axis=1)
+        spread.append(mask)
+    longest = max((mask.ndim for mask in spread if mask is not None), default=0)
+    return [None if mask is None else widened(xp, mask, longest) for mask in spread]
 
 
 def sizes(xp: Any, x: Any) -> tuple[Any, ...]:

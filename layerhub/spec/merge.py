@@ -13,7 +13,7 @@ from layerhub.spec.base import rule, snake_case
 from layerhub.spec.contraction import contract
 from layerhub.spec.domains import Axis
 from layerhub.spec.layer import In, Layer, Out
-from layerhub.spec.masks import MaskRule, any_of, sizes, unites, widened
+from layerhub.spec.masks import MaskRule, alike, any_of, sizes, unites, widened
 from layerhub.spec.normalization import unit
 
 
@@ -87,8 +87,8 @@ class Selective(Merge, abstract=True):
         raise NotImplementedError
 
     def define(self, xp, xs, mask):
+        given = [None] * len(xs) if mask is None else alike(xp, xs, mask)
         xs = self.aligned(xp, xs)
-        given = [None] * len(xs) if mask is None else mask
         valid = [None if m is None else widened(xp, m, x.ndim) for x, m in zip(xs, given, strict=True)]
         y = self.combine(xp, xs, valid)
         if any(v is None for v in valid):
