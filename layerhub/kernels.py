@@ -216,6 +216,8 @@ class _Watch:
         result = returned if isinstance(returned, Result) else Result(returned)
         outputs = result.outputs if isinstance(result.outputs, tuple) else (result.outputs,)
         shapes, state_shapes, dtype = self._declared(layer, args)
+        if len(shapes) == len(outputs) == 1 and isinstance(result.outputs, tuple):
+            raise self.wrong(layer, "it gave a tuple of one output: return the array itself, not (y,)")
         for what, given, declared in (("output", outputs, shapes), ("state", result.states, state_shapes)):
             if len(given) != len(declared):
                 count = f"it gave {len(given)} {what}s, {len(declared)} are declared"

@@ -274,6 +274,8 @@ def test_a_right_kernel_is_let_pass(evaluate):
     "returned, words",
     [
         (lambda y: None, "output 0 is None, not an array of the backend (Array); is a return missing?"),
+        (lambda y: (y,), "it gave a tuple of one output: return the array itself, not (y,)"),
+        (lambda y: Result((y,)), "it gave a tuple of one output: return the array itself, not (y,)"),
         (lambda y: (y, y), "it gave 2 outputs, 1 are declared: return y, (y, z, ...), or Result("),
         (lambda y: Result(y, states=(y,)), "it gave 1 states, 0 are declared"),
         (lambda y: [[1.0]], "output 0 is a value of type list, not an array of the backend (Array)"),
@@ -285,7 +287,18 @@ def test_a_right_kernel_is_let_pass(evaluate):
             "output 0 is of type float64, float32 is declared",
         ),
     ],
-    ids=["None", "too many", "a state", "a list", "a foreign array", "a size", "an axis", "a type"],
+    ids=[
+        "None",
+        "a tuple of one",
+        "a Result of one",
+        "too many",
+        "a state",
+        "a list",
+        "a foreign array",
+        "a size",
+        "an axis",
+        "a type",
+    ],
 )
 @pytest.mark.parametrize("gradients", [False, True])
 def test_a_kernel_that_returns_what_is_wrong(evaluate, returned, words, gradients):
