@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from layerhub_conformance import expected, reproducer
 from layerhub_conformance.bench import Bench, CrashedError, HungError, Local, RaisedError, sleep
 from layerhub_conformance.case import Case
+from layerhub_conformance.cases import corpus
 from layerhub_conformance.check import measure
 from layerhub_conformance.checks import table
 from layerhub_conformance.cli import compare, conformance
@@ -238,6 +239,21 @@ def test_a_script_shows_a_trial_without_the_suite(case, tmp_path):
 
 
 # --------------------------------------------------------------------------------------------- the command line
+
+
+def test_a_written_report_says_what_the_cases_that_ran_cover(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a case that was asked for is written as a script
+    cases = [case for case in corpus() if case.layer == "Cropping1D"]
+    told = {}
+    for number in (1, len(cases)):
+        session = Session(backends=["numpy"], cases=[case.id for case in cases[:number]], isolated=False)
+        texts = [packed(session.run(item)) for item in session.items()]
+        session.close()
+        told[number] = session.concluded(texts, str(tmp_path)).run.coverage["Cropping1D"]
+        assert session.concluded(texts, None).run.coverage == {}
+    assert set(told[1]) == {"parameters", "pairs", "rules"}
+    assert told[1]["pairs"][0] < told[1]["pairs"][1]
+    assert all(covered == total > 0 for covered, total in told[len(cases)].values())
 
 
 def test_unknown_backends_and_layers_are_misuse():

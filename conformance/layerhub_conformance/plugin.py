@@ -6,6 +6,7 @@ pytest --pyargs layerhub_conformance --layerhub-backend mine -n 2
 from __future__ import annotations
 
 import os
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--layerhub-against", help="the report.json of an earlier run, to compare with in the report")
     group.addoption("--layerhub-expected", action="append", help="a file of expected failures, beside the suite's own")
     group.addoption("--layerhub-timeout", type=float, default=60.0, help="seconds that a trial may take (default: 60)")
+    group.addoption("--layerhub-shuffle", type=int, help="the seed of an order at random: no verdict may depend on it")
     group.addoption("--layerhub-in-process", action="store_true", help="no process of its own for each backend")
     group.addoption("--layerhub-exhaustive", action="store_true", help="every combination of what is written by hand")
     group.addoption("--layerhub-json", action="store_true", help="print the matrix as one line of JSON, last")
@@ -91,6 +93,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if empty:
         items[:] = [item for item in items if item not in empty]
         config.hook.pytest_deselected(items=empty)
+    if config.getoption("layerhub_shuffle") is not None:
+        random.Random(config.getoption("layerhub_shuffle")).shuffle(items)
 
 
 def _without_subject(item: pytest.Item) -> bool:

@@ -21,7 +21,9 @@ from layerhub.registry import registry
 from layerhub.spec import KINDS
 from layerhub_conformance import expected, judgement, reproducer
 from layerhub_conformance.bench import Bench, BrokenError, Capabilities, Local
+from layerhub_conformance.case import Case
 from layerhub_conformance.checks import table
+from layerhub_conformance.generate import coverage
 from layerhub_conformance.report import FAILING, Cell, Result, Run, write
 from layerhub_conformance.subjects import firsts
 from layerhub_conformance.trial import Check, Trial, conduct
@@ -199,7 +201,8 @@ class Session:
             suite=version("layerhub-conformance"), tier=self.tier, command=self._command, machine=machine(),
             backends={name: self._described(name) for name in self.backends} if folder else {},
             registry={kind: sorted(KINDS[kind]) for kind in JUDGED},
-            results=results, cells=cells, seconds=time.time() - self._began,
+            results=results, cells=cells, coverage=covered(results) if folder else {},
+            seconds=time.time() - self._began,
         )  # fmt: skip
         conclusion = Conclusion(run, stale, [str(path) for path in self._scripts(results, Path(folder or "."))])
         if folder:
@@ -249,6 +252,24 @@ class Session:
             self.bench(name)
             self.close()
         return self._capabilities[name].as_dict()
+
+
+def covered(results: Sequence[Result]) -> dict[str, dict[str, list[int]]]:
+    """By layer, [covered, total] of the parameters, pairs and rules that its spec declares, by the cases that ran.
+
+    A layer of which no cases can be made, such as Lambda, is left out.
+    """
+    ran: dict[str, set[str]] = {}
+    for result in results:
+        if (result.kind, result.check) == ("layer", "values") and result.verdict != "unsupported":
+            ran.setdefault(result.subject, set()).add(result.case)
+    found = {}
+    for layer, texts in sorted(ran.items()):
+        with suppress(ParameterError):
+            share = coverage(KINDS["layer"].find(layer), map(Case.parse, texts))
+            of = {"parameters": share.parameters, "pairs": share.pairs, "rules": share.rules}
+            found[layer] = {name: [part.covered, part.total] for name, part in of.items()}
+    return found
 
 
 def _also(path: str) -> None:
