@@ -194,6 +194,21 @@ def test_experience_is_the_largest_error_of_any_correct_backend(tmp_path, monkey
     assert held["errors"] == {"layer/Dense/values/float32/forward/normal": [0.07, 0.004]}
 
 
+def test_experience_of_other_processors_is_kept_where_it_is_larger(tmp_path):
+    path, name = tmp_path / "experience.json", "layer/Dense/values/float32/forward/normal"
+    for known, expected in ((0.08, 0.0001), [0.08, 0.001]), ((0.01, 0.3), [0.05, 0.3]):
+        judgement.gain_experience([result()], path, {name: known, "other": (0.5, 0.1)})
+        assert json.loads(path.read_text())["errors"] == {name: expected, "other": [0.5, 0.1]}
+
+
+def test_errors_far_below_their_bounds_are_not_held_against_the_zeros_of_others(monkeypatch):
+    name = "layer/Dense/values/float32/forward/normal"
+    monkeypatch.setattr(judgement, "experience", lambda: {name: (1e-7, 1e-9)})
+    for rms, verdict in (0.003, "pass"), (0.03, "fail"):
+        small = Finding("output 0", worst=0.05, size=100, resolution=1e-6, rms=rms, mean=rms / 2)
+        assert cell(result(findings=(small,))).verdict == verdict
+
+
 def test_merged_findings_pool_their_errors():
     a = Finding("output 0", worst=0.5, size=100, resolution=1e-5, rms=0.3, mean=0.1)
     b = Finding("output 1", worst=0.2, size=300, resolution=1e-6, rms=0.1, mean=-0.1)

@@ -96,13 +96,15 @@ def diff(old: str, new: str, markdown: bool) -> None:
 
 @conformance.command()
 @click.argument("reports", nargs=-1, required=True, type=click.Path(exists=True))
-def learn(reports: tuple[str, ...]) -> None:
+@click.option("--anew", is_flag=True, help="Forget what was usual before, as when the cases have changed.")
+def learn(reports: tuple[str, ...], anew: bool) -> None:
     """Take the errors in report.json files of backends that are known to be right for what is usual."""
-    from layerhub_conformance.judgement import gain_experience
+    from layerhub_conformance.judgement import experience, gain_experience
     from layerhub_conformance.report import Run
 
     runs = [Run.load(path) for path in reports]
-    click.echo(f"{gain_experience([result for run in runs for result in run.results])} groups")
+    known = {} if anew else experience()
+    click.echo(f"{gain_experience([result for run in runs for result in run.results], known=known)} groups")
 
 
 @click.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,9 @@ EXPERIENCE = Path(__file__).parent / "experience.json"
 """Errors of correct backends: rms and mean of error / bound, by spec, check, type, direction and data set."""
 MARGIN = 4.0
 """How many times the errors of correct backends are still taken for correct."""
+NOTICEABLE = 0.005
+"""Errors of so small a share of their bounds say nothing: where sums cancel or functions saturate, whether they are
+zero or a little more depends on the processor, which has an order of its own for the terms of a sum."""
 COARSE = 1e-4
 """The smallest relative fault that at least one float32 case of each layer must be able to show."""
 ENOUGH = 30
@@ -30,6 +33,9 @@ def group(result: Result, direction: str) -> str:
     """The name under which errors are pooled."""
     data = result.case.rpartition(";data=")[2] if ";data=" in result.case else "normal"
     return f"{result.kind}/{result.subject}/{result.check}/{result.dtype}/{direction}/{data}"
+
+
+Experience = Mapping[str, tuple[float, float]]
 
 
 @dataclass
@@ -110,7 +116,7 @@ def _aggregate(pools: dict[str, Pool]) -> Iterable[str]:
         usual = known.get(name.rpartition("/")[0])
         if usual is None or pool.size < ENOUGH:
             continue
-        rms, mean = usual
+        rms, mean = max(usual[0], NOTICEABLE), usual[1]
         where = "/".join(name.split("/")[2:])
         if pool.rms > MARGIN * rms:
             yield f"errors are {pool.rms / rms:.3g} times those of correct backends ({where})"
@@ -126,14 +132,17 @@ def experience() -> dict[str, tuple[float, float]]:
     return {name: (row[0], row[1]) for name, row in json.loads(EXPERIENCE.read_text())["errors"].items()}
 
 
-def gain_experience(results: Sequence[Result], path: Path = EXPERIENCE) -> int:
-    """Write what the errors of backends that are known to be right are; gives the number of groups."""
+def gain_experience(results: Sequence[Result], path: Path = EXPERIENCE, known: Experience | None = None) -> int:
+    """Write what the errors of backends that are known to be right are; gives the number of groups.
+
+    known: what other runs, on other processors, have shown before; the largest counts.
+    """
     pools: dict[str, Pool] = defaultdict(Pool)
     for result in results:
         if result.verdict == "pass":
             for finding in result.findings:
                 pools[f"{group(result, finding.direction)}/{result.backend}/{result.route}"].add(finding)
-    worst: dict[str, tuple[float, float]] = {}
+    worst: dict[str, tuple[float, float]] = dict(known or {})
     for name, pool in pools.items():
         if pool.size >= ENOUGH:
             key = name.rsplit("/", 2)[0]
