@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 _MODULES = frozenset(
     """
     activations callbacks config constraints errors initializers layers losses metrics models ops optimizers
-    registry regularizers spec
+    registry regularizers spec utils
 """.split()
 )
 _NAMES = {
@@ -68,6 +68,9 @@ if TYPE_CHECKING:
     )
     from layerhub import (
         spec as spec,
+    )
+    from layerhub import (
+        utils as utils,
     )
     from layerhub.graph import Input as Input
     from layerhub.models import Model as Model
