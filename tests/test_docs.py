@@ -21,6 +21,13 @@ def test_generated_parts_are_up_to_date_the_readme_program_and_its_output_includ
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+def test_a_program_for_keras_runs_with_the_import_changed():
+    page = (ROOT / "docs/coming-from-keras.md").read_text(encoding="utf-8")
+    program, printed = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)[:2]
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout == printed, ran.stderr
+
+
 def hooks() -> list[str]:
     manager = pluggy.PluginManager("layerhub")
     manager.add_hookspecs(hookspecs)
