@@ -6,7 +6,7 @@ backend and device. This one works on every backend, call by call; a backend ove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,10 +103,14 @@ class Executor:
         """Fetch all variables to this device."""
         memory = {i: slot.memory for training in (False, True) if self._planned(training)
                   for i, slot in enumerate(self.program.plan(training).slots) if slot.memory}  # fmt: skip
-        self.handles = [
-            v.at(self.backend, self.device, memory.get(i), self) for i, v in enumerate(self.program.variables)
-        ]
-        self.stale = False
+        self.stale = False  # first: another thread may take one away before the last one is here
+        try:
+            self.handles = [
+                v.at(self.backend, self.device, memory.get(i), self) for i, v in enumerate(self.program.variables)
+            ]
+        except BaseException:
+            self.stale = True
+            raise
 
     def _planned(self, training: bool) -> bool:
         return not training or self.program.optimizer is not None
@@ -301,12 +305,16 @@ class Executor:
 
     # Steps
 
-    def prepare(self) -> None:
-        """Make ready to train: the trainable weights, and slots for those that have none yet."""
+    def prepare(self, trained: Collection[Variable] | None = None) -> None:
+        """Make ready to train: the trainable weights, and slots for those that have none yet.
+
+        trained: the weights to train, where that was settled earlier; None: those that are trainable now.
+        """
         self.fresh()
         optimizer = self.program.optimizer
         assert optimizer is not None
-        trainable = [i for i, v in enumerate(self.program.variables) if v.trainable]
+        chosen = {v for v in self.program.variables if v.trainable} if trained is None else set(trained)
+        trainable = [i for i, v in enumerate(self.program.variables) if v in chosen]
         if self.movement is None or trainable != self.trainable:
             # What was frozen meanwhile keeps its slots, for when it is thawed.
             held = self.resting | self.held_slots()

@@ -48,7 +48,7 @@ from layerhub.spec.axes import Shape
 from layerhub.spec.base import snake_case
 from layerhub.spec.core import InputLayer
 from layerhub.spec.layer import Layer
-from layerhub.variable import Variable
+from layerhub.variable import Places, Variable
 
 _names: dict[str, int] = {}
 
@@ -319,18 +319,40 @@ class Network:
         return self.executor.native
 
     def to(self, backend: str | None = None, device: str | None = None) -> Any:
-        """Move to another backend or device, in place, with everything that training keeps. Returns the model."""
+        """Move to another backend or device, in place, with everything that training keeps. Returns the model.
+
+        Raises BackendError where the target is not there, lacks something that the model needs, or fails while it is
+        given the weights; then the model is what and where it was.
+        """
         name = backend or self._backend
         target = registry().backend(name)
         device = target.check_device(device)
         self._check_sparse(self.inputs, name)
         if (name, device) == (self._backend, self._device):
             return self
-        before = self._executor
+        before, plans, home = self._executor, self._plans, (self._backend, self._device)
+        places: Places | None = None
         self._backend, self._device = name, device
         self._unbind()
-        if before is not None:
-            self._carry(before, self.executor)
+        try:
+            if self.outputs:  # a model without them is moved by its name alone
+                self._check_served(target)
+                variables = self._variables()
+                places = Places(variables)
+                if before is not None:
+                    self._carry(before, self.executor)
+                elif any(variable.placed for variable in variables):
+                    self._executor = target.executor(self._program(), device)
+        except BaseException as problem:
+            (self._backend, self._device), self._plans, self._executor = home, plans, before
+            if places is not None:
+                places.restore()
+            if isinstance(problem, LayerHubError) or not isinstance(problem, Exception):
+                raise
+            raise BackendError(
+                f"{self.name} cannot be moved to the backend {name!r} on {device!r} ({type(problem).__name__}: "
+                f"{problem}); it is still on {home[0]!r} on {home[1]!r}, and whole"
+            ) from problem
         return self
 
     def _carry(self, before: Executor, after: Executor) -> None:

@@ -166,7 +166,8 @@ class Trainable(Network):
             before.settle()
             after.resting = before.resting | before.held_slots()
             after.scaling = before.scaling
-            after.prepare()
+            # What was frozen or thawed since then takes effect where it would have without the move.
+            after.prepare([before.program.variables[i] for i in before.trainable])
             after.load_metric_values(before.metric_values())
 
     # Data

@@ -2,11 +2,15 @@
 
 A variable lives in one home at a time: on the host as an ndarray, or on a backend's device as that backend's own
 variable. Whoever needs it elsewhere asks ``at``, and it moves; those that used it in its old home are told.
+
+Threads may use a layer on several backends at once: a move happens as a whole, before or after whatever else is asked
+of the variable. Training it is for one of them at a time, for a step ends where the weight was when it began.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakSet
 
@@ -19,6 +23,10 @@ from layerhub.stream import Stream
 
 HOST = Namespace(np)
 """numpy as a namespace: initial values, and whatever else is computed on the host."""
+
+
+_moving = threading.RLock()
+"""Held while a variable changes its home, or is read or written where it is."""
 
 
 def initial_value(spec: WeightSpec, seed: int, place: str) -> np.ndarray:
@@ -65,12 +73,18 @@ class Variable:
 
     def numpy(self) -> np.ndarray:
         """The value, as an ndarray of its own."""
-        if self._home is not None:
-            backend = self._home[0]
-            return np.array(backend.to_numpy(backend.read(self._handle)))
-        if self._value is None:
-            self._value = _cast(self._start(), self.dtype)
-        return self._value.copy()
+        with _moving:
+            if self._home is not None:
+                backend = self._home[0]
+                return np.array(backend.to_numpy(backend.read(self._handle)))
+            if self._value is None:
+                self._value = _cast(self._start(), self.dtype)
+            return self._value.copy()
+
+    @property
+    def placed(self) -> bool:
+        """Whether it lies with a backend; else it is on the host, or was not made yet."""
+        return self._home is not None
 
     def check(self, value: Any) -> np.ndarray:
         """A new value as it would be stored. Raises WeightsError when its shape is wrong."""
@@ -88,27 +102,46 @@ class Variable:
     def assign(self, value: Any) -> None:
         """Give a new value."""
         array = self.check(value)
-        if self._home is None:
-            self._value = array.copy()
-        else:
-            backend, device = self._home
-            backend.assign(self._handle, backend.asarray(array, self.dtype, device))
+        with _moving:
+            if self._home is None:
+                self._value = array.copy()
+            else:
+                backend, device = self._home
+                backend.assign(self._handle, backend.asarray(array, self.dtype, device))
 
     def at(self, backend: Any, device: str, memory: tuple[int, ...] | None = None, user: Any = None) -> Any:
         """The backend's own variable on a device, moved there if it is elsewhere."""
-        if self._home is None or self._home[0] is not backend or self._home[1] != device:
-            value = self.numpy()
-            self._handle = backend.variable(value, self.spec.trainable, device, memory, self.dtype)
-            self._home, self._value = (backend, device), None
-            for other in self.users:
-                other.stale = True
-            self.users = WeakSet()
-        if user is not None:
-            self.users.add(user)
-        return self._handle
+        with _moving:
+            if self._home is None or self._home[0] is not backend or self._home[1] != device:
+                value = self.numpy()
+                self._handle = backend.variable(value, self.spec.trainable, device, memory, self.dtype)
+                self._home, self._value = (backend, device), None
+                for other in self.users:
+                    other.stale = True
+                self.users = WeakSet()
+            if user is not None:
+                self.users.add(user)
+            return self._handle
 
     def __repr__(self) -> str:
         return f"<Variable {self.path} shape={self.shape} dtype={self.dtype}>"
+
+
+class Places:
+    """Where variables are at one moment, so that a move which fails can be undone without copying anything back."""
+
+    def __init__(self, variables: Iterable[Variable]):
+        with _moving:
+            self._kept = [(v, v._home, v._handle, v._value, [(u, u.stale) for u in v.users]) for v in variables]
+
+    def restore(self) -> None:
+        """Put all of them where they were. Only for variables whose values have not changed since."""
+        with _moving:
+            for variable, home, handle, value, users in self._kept:
+                variable._home, variable._handle, variable._value = home, handle, value
+                variable.users = WeakSet(user for user, _ in users)
+                for user, stale in users:
+                    user.stale = stale
 
 
 def _cast(array: np.ndarray, dtype: str) -> np.ndarray:

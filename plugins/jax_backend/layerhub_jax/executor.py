@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from jax import lax
 from layerhub.execution import Batch, Executor
 from layerhub.movement import finite
 from layerhub.spec.optimizers import Phase
+from layerhub.variable import Variable
 from layerhub_jax.native import Native
 
 
@@ -30,9 +31,9 @@ class JaxExecutor(Executor):
         self._steps: dict[tuple[Phase, ...], Callable[..., Any]] = {}
         self.__dict__.pop("native", None)
 
-    def prepare(self) -> None:
+    def prepare(self, trained: Collection[Variable] | None = None) -> None:
         before = self.movement
-        super().prepare()
+        super().prepare(trained)
         if self.movement is not before:
             # What was compiled moves other weights.
             self._steps = {}

@@ -82,10 +82,12 @@ class TorchBackend(Backend):
         dtype: str | None = None,
     ) -> torch.Tensor:
         """A Parameter, or for what is never trained a plain tensor, as a module's buffers are."""
-        held = self.asarray(value, dtype, device)
-        if memory is not None:
-            held = held.permute(memory).contiguous().permute(np.argsort(memory).tolist())
-        return torch.nn.Parameter(held) if trainable else held
+        # Whoever happens to need it first may only be inferring; it will be trained all the same.
+        with torch.inference_mode(False):
+            held = self.asarray(value, dtype, device)
+            if memory is not None:
+                held = held.permute(memory).contiguous().permute(np.argsort(memory).tolist())
+            return torch.nn.Parameter(held) if trainable else held
 
     def read(self, variable: torch.Tensor) -> torch.Tensor:
         return variable

@@ -15,6 +15,7 @@ from layerhub_torch.native import NativeModel
 class TorchExecutor(Executor):
     """A program on torch. Nothing here waits for the device but ``results``."""
 
+    @torch.inference_mode(False)
     def bind(self) -> None:
         slots = self.host_slots() if self.slots else []
         super().bind()
@@ -41,6 +42,7 @@ class TorchExecutor(Executor):
     # Weights, gradients and slots are moved as they lie in memory: an optimizer goes element by element and minds no
     # order of axes, and torch's fused ones take twice the time for what is not contiguous.
 
+    @torch.inference_mode(False)
     def load_slots(self, values: Sequence[Sequence[np.ndarray]]) -> None:
         assert self.movement is not None
         handles = [self.handles[i] for i in self.trainable]

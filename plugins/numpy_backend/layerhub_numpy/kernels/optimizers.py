@@ -41,7 +41,9 @@ class Together:
     def holds(self, slots: list[tuple[np.ndarray, ...]]) -> bool:
         """Whether these very slots are its own."""
         flat = [slot for row in slots for slot in row]
-        return len(flat) == len(self._flat) and all(map(operator.is_, flat, self._flat))
+        # A rule without slots has rows all the same, and they may have become more or fewer.
+        alike = len(slots) == len(self.slots) and len(flat) == len(self._flat)
+        return alike and all(map(operator.is_, flat, self._flat))
 
 
 def parts_of(line: np.ndarray, shapes_of: Sequence[np.ndarray]) -> list[np.ndarray]:
