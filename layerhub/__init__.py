@@ -22,6 +22,7 @@ _NAMES = {
     "evaluate_layer": "probe",
     "kernel": "registry",
     "override_kernel": "registry",
+    "plot_model": "visual",
     "register": "registry",
     "set_random_seed": "seeds",
 }
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from layerhub.registry import register as register
     from layerhub.scope import backend as backend
     from layerhub.seeds import set_random_seed as set_random_seed
+    from layerhub.visual import plot_model as plot_model
 
 
 def __getattr__(name: str) -> Any:

@@ -240,6 +240,23 @@ def kernels(name: str, kind: str, data: bool) -> None:
         click.echo(f"{problem.plugin}: {problem.reason}", err=True)
 
 
+@main.command("show")
+@click.argument("path", metavar="MODEL")
+@click.option("--backend", metavar="NAME", help="The backend whose kernels are told. Default: as for every model.")
+@click.option("--expand-nested", is_flag=True, help="Also the layers of nested models.")
+@click.option("--plot", metavar="FILE", help="Also draw it: a name that ends in .svg or .png.")
+def show_model(path: str, backend: str | None, expand_nested: bool, plot: str | None) -> None:
+    """Say what is in a saved model: layers, shapes, parameters, connections, and what serves them."""
+    from layerhub.models import load_model
+    from layerhub.visual import plot_model
+
+    model = load_model(path, backend=backend, compile=False)
+    model.summary(expand_nested=expand_nested, show_trainable=True)
+    if plot is not None:
+        plot_model(model, plot, show_shapes=True, show_layer_activations=True, expand_nested=expand_nested)
+        click.echo(plot)
+
+
 @main.command("new-backend")
 @click.argument("name")
 @click.option("--into", metavar="DIR", help="The folder of the project. Default: layerhub-NAME.")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar
@@ -506,38 +505,28 @@ class Network:
         inputs, outputs = tensors(config["input_layers"]), tensors(config["output_layers"])
         return cls(inputs, outputs, name=config.get("name"), **{"seed": config.get("seed")} | options)
 
-    def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
-        """Print the layers: output shape, parameters, what each is connected to, and the route that serves it."""
-        self._check_complete()
-        from rich.console import Console
-        from rich.table import Table
+    def summary(
+        self,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
+    ) -> None:
+        """Print the layers: output shapes, parameters, what each is connected to, and what serves it on the backend.
 
-        table = Table(title=f"{self.name} on {self.backend} ({self.device})")
-        for column, side in (
-            ("Layer", "left"),
-            ("Output shape", "left"),
-            ("Params", "right"),
-            ("Connected to", "left"),
-        ):
-            table.add_column(column, justify=side)  # type: ignore[arg-type]
-        table.add_column("Route")
-        routes = {id(step.target): step.route for step in self.plan(False).steps if step.target is not None}
-        for layer in self.layers:
-            nodes = nodes_of(layer)
-            node = nodes[0]
-            shapes = ", ".join(str(y.shape) for y in node.outputs)
-            params = layer.count_params() if not isinstance(layer, Layer) or layer.held else 0
-            came = ", ".join(x.name for node in nodes for x in node.inputs)
-            route = routes.get(id(layer), "parts" if getattr(layer, "held", None) else "")
-            table.add_row(f"{layer.label} ({type(layer).__name__})", shapes, f"{params:,}", came, route)
-        moved = sum(int(np.prod(v.shape)) for v in self.trainable_weights)
-        total = self.count_params()
-        target = io.StringIO() if print_fn else None
-        console = Console(file=target, width=line_length)
-        console.print(table)
-        console.print(f"Parameters: {total:,} ({moved:,} trainable, {total - moved:,} not)")
-        if print_fn:
-            print_fn(target.getvalue())  # type: ignore[union-attr]
+        line_length: characters of a line; None takes the terminal's, and in a pipe what the table needs. positions:
+        where columns end, in characters or as shares of the line, one number for each; the last may be left out.
+        print_fn: gets the text, in place of the terminal. expand_nested: also the layers of nested models.
+        show_trainable: also whether training moves a layer's weights. layer_range: the names of the first and the last
+        layer to print, or regular expressions for them.
+        Raises StateError before the model leads from inputs to outputs, ParameterError for what cannot be meant.
+        """
+        self._check_complete()
+        from layerhub.visual.summary import print_summary
+
+        print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} on {self._backend}: {self.input_shape} -> {self.output_shape}>"

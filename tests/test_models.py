@@ -300,34 +300,6 @@ def test_a_layer_without_a_name_gets_one_of_its_own():
     assert len(set(names)) == 2
 
 
-def test_the_summary_names_layers_shapes_counts_connections_and_routes():
-    a, b = lh.Input((4,), name="a"), lh.Input((4,), name="b")
-    joined = lh.layers.Concatenate(name="joined")([a, lh.layers.Dense(6, name="wide")(b)])
-    model = lh.Model([a, b], lh.layers.BatchNormalization(name="norm")(joined), name="judge")
-    told = []
-    model.summary(line_length=120, print_fn=told.append)
-    text = "".join(told)
-    for word in ("judge on numpy", "joined (Concatenate)", "(None, 10)", "a, wide", "norm (BatchNormalization)", "30"):
-        assert word in text, text
-    assert "Parameters: 70 (50 trainable, 20 not)" in text
-    assert all(len(line) <= 120 for line in text.splitlines())
-
-
-def test_the_summary_goes_to_the_terminal(capsys):
-    small(name="judge").summary()
-    assert "judge" in capsys.readouterr().out
-
-
-def test_the_summary_counts_a_shared_layer_once_and_a_nested_model_whole():
-    shared, inner = lh.layers.Dense(4, name="shared"), small(name="inner")
-    x = lh.Input((4,))
-    model = lh.Model(x, inner(shared(shared(x))))
-    told = []
-    model.summary(line_length=140, print_fn=told.append)
-    assert "inner (Sequential)" in "".join(told)
-    assert f"Parameters: {20 + 25 + 18:,}" in "".join(told)
-
-
 def test_a_model_represents_itself_by_name_backend_and_shapes():
     assert repr(small(name="judge")) == "<Sequential judge on numpy: (None, 4) -> (None, 3)>"
 
