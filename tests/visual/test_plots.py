@@ -195,7 +195,7 @@ def test_nested_models_are_cards_or_frames_around_their_layers():
     assert not overlap(drawn.card("last"), outer)
 
 
-@pytest.mark.parametrize("build", [zoo.siamese, zoo.nested], ids=["siamese", "nested"])
+@pytest.mark.parametrize("build", [zoo.siamese, zoo.nested, zoo.fan], ids=lambda build: build.__name__)
 def test_no_line_runs_through_the_name_of_a_frame(build):
     drawn = read(build(), expand_nested=True)
     for (_, box), (label,) in drawn.frames.items():

@@ -1,5 +1,6 @@
 """The table of a model: what it says, where it says it, and that nothing is cut."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -225,3 +226,10 @@ def test_a_stack_has_a_table_from_its_first_data_on():
     model = lh.Sequential([L.Dense(3, name="late")])
     model.predict(np.zeros((2, 4)), verbose=0)
     assert rows(model)["late"]["Params"] == "15"
+
+
+def test_the_page_shows_what_is_printed(capsys):
+    page = (Path(__file__).parents[2] / "docs/visual.md").read_text(encoding="utf-8")
+    program, shown = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL).groups()
+    exec(program, {})
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == shown.splitlines()

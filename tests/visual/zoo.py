@@ -54,6 +54,14 @@ def nested():
     return lh.Model([x, z], [L.Dense(1, name="last")(mixed), gated], name="outer")
 
 
+def fan():
+    """A nested model whose input goes to several sides at once, below its name."""
+    x = lh.Input((4,), name="x")
+    inner = lh.Model(x, L.Add(name="sum")([L.Dense(4, name=f"way_{k}")(x) for k in range(5)]), name="with_a_long_name")
+    z = lh.Input((4,), name="z")
+    return lh.Model(z, inner(z), name="fan")
+
+
 def residual(blocks=15):
     """60 layers, with lines that pass others by."""
     x = lh.Input((8, 8, 2), name="x")
@@ -92,4 +100,4 @@ def strange():
     return lh.Model(x, y, name="<script>&]]>")
 
 
-ALL = (chain, two_and_two, siamese, repeated, nested, residual, tagger, strange)
+ALL = (chain, two_and_two, siamese, repeated, nested, fan, residual, tagger, strange)
