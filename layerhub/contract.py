@@ -7,7 +7,7 @@ The smallest one gives ``name`` and ``namespace`` and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -189,6 +189,16 @@ class Backend:
     ) -> tuple[Any, Any, list[Any]]:
         """(loss, aux, gradients) of ``function(params) -> (loss, aux)``, at native arrays ``params``."""
         return autodiff.value_and_grad(self.xp, function, params)
+
+    # Data
+
+    def stream(self, data: Any) -> Iterable[Any] | None:
+        """Data of this library that come as batches (a loader, a dataset): something to go through, again and again.
+
+        It gives x, (x, y) or (x, y, sample_weight), and has a length where it knows how many. None for what is no such
+        data. Asked only of what comes from a module that the backend requires.
+        """
+        return None
 
     # Execution
 

@@ -7,14 +7,16 @@ backend and device. This one works on every backend, call by call; a backend ove
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 
 from layerhub import autodiff
+from layerhub.errors import ParameterError
 from layerhub.kernels import Call
 from layerhub.movement import Movement, Scaling, finite
 from layerhub.plan import Plan, Value, recorded
@@ -45,6 +47,32 @@ class MetricTerm:
     weighted: bool = False
 
 
+@dataclass(frozen=True)
+class Running:
+    """How steps are run. eagerly: call by call. together: batches in one call of the backend, where it can.
+
+    compiled: whether the backend's compiler is used; None leaves that to the backend.
+    """
+
+    eagerly: bool = False
+    together: int = 1
+    compiled: bool | None = None
+
+    @classmethod
+    def of(cls, run_eagerly: Any, steps_per_execution: Any, jit_compile: Any) -> Running:
+        """As ``compile`` is told. Raises ParameterError."""
+        if not isinstance(run_eagerly, bool) and run_eagerly is not None:
+            raise ParameterError(f"compile: run_eagerly must be true or false, not {run_eagerly!r}")
+        whole = isinstance(steps_per_execution, int) and not isinstance(steps_per_execution, bool)
+        if not whole or steps_per_execution < 1:
+            raise ParameterError(f"compile: steps_per_execution must be a positive int, not {steps_per_execution!r}")
+        if jit_compile not in (None, True, False, "auto"):
+            raise ParameterError(f"compile: jit_compile must be true, false or 'auto', not {jit_compile!r}")
+        if run_eagerly and jit_compile is True:
+            raise ParameterError("compile: run_eagerly and jit_compile exclude each other; give one of them")
+        return cls(bool(run_eagerly), steps_per_execution, None if jit_compile == "auto" else jit_compile)
+
+
 @dataclass
 class Program:
     """What is to be computed.
@@ -58,6 +86,7 @@ class Program:
     losses: list[LossTerm] = field(default_factory=list)
     metrics: list[MetricTerm] = field(default_factory=list)
     optimizer: BaseOptimizer | None = None
+    running: Running = field(default_factory=Running)
 
 
 @dataclass
@@ -134,12 +163,19 @@ class Executor:
         """A batch from host data, in the types that the plan wants."""
         declared = self.program.plan(False).inputs
         arrays = tuple(self.array(x, v.dtype) for x, v in zip(inputs, declared, strict=True))
-        kinds = self._target_dtypes()
-        return Batch(
-            arrays,
-            tuple(None if y is None else self.array(y, dtype) for y, dtype in zip(targets, kinds, strict=False)),
+        return Batch(arrays, *self.labels(targets, weights))
+
+    def labels(self, targets: Sequence[Any], weights: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Targets and sample weights from host data, in the types that losses and metrics want."""
+        kinds = chain(self._target_dtypes(), repeat(None))
+        return (
+            tuple(None if y is None else self._target(y, kind) for y, kind in zip(targets, kinds, strict=False)),
             tuple(None if w is None else self.array(w, self._figure_dtype(i)) for i, w in enumerate(weights)),
         )
+
+    def _target(self, y: Any, dtype: str | None) -> Any:
+        """A target of this type; where no type is known, floats have that of the loss, and others stay as they are."""
+        return self.array(y, self._loss_dtype if dtype is None and "float" in str(y.dtype) else dtype)
 
     @property
     def _outputs(self) -> list[Value]:
@@ -157,8 +193,12 @@ class Executor:
         """The type of the total loss: that of the first one."""
         return self._figure_dtype(self.program.losses[0].output if self.program.losses else 0)
 
-    def _target_dtypes(self) -> list[str]:
-        dtypes = [self._figure_dtype(i) for i in range(len(self._outputs))]
+    def _target_dtypes(self) -> list[str | None]:
+        """The types of targets by output; None where nothing is said of them: they stay as they are."""
+        dtypes: list[str | None] = [None] * len(self._outputs)
+        told = [term.output for term in self.program.losses] + [term.output for term in self.program.metrics]
+        for output in told:
+            dtypes[output] = self._figure_dtype(output)
         for term in self.program.losses:
             if term.loss.integer_targets:
                 dtypes[term.output] = "int64"
@@ -173,6 +213,10 @@ class Executor:
             xp = self.backend.recording_xp if recording else self.xp
             self._functions[key] = recorded(self.program.plan(training), xp)
         return self._functions[key]
+
+    def called(self, training: bool, recording: bool = False) -> Callable[..., tuple]:
+        """The same, as it is called outside of a whole step: compiled by itself where whole steps would be."""
+        return self.forward(training, recording)
 
     def loss_function(self, term: LossTerm, recording: bool) -> Callable[[Any, Any], Any]:
         """A loss's values by its kernel, or by its definition."""
@@ -264,6 +308,10 @@ class Executor:
                     weights[i] = w if constraint is None else constraint.define(xp, w)
                     slots[i] = (*row, *slots[i][len(row) :])
         return weights, slots
+
+    def moved(self, *arguments: Any) -> tuple[list[Any], list[tuple[Any, ...]]]:
+        """The same, as it is called outside of a whole step; see ``called``."""
+        return self.updated(*arguments)
 
     def measured(
         self, state: tuple[list[Any], list[tuple[Any, ...]]], loss: Any, parts: Sequence[Any], outputs: Sequence[Any],
@@ -384,28 +432,46 @@ class Executor:
     def train_batch(self, batch: Batch) -> None:
         """One training step. Losses and metrics stay on the device; ``results`` fetches them."""
         self.fresh()
-        optimizer, movement, scaling = self.program.optimizer, self.movement, self.scaling
-        assert optimizer is not None and movement is not None
-        scale = None if scaling is None else scaling.scale
-        # Where that is watched for, a loss may well be scaled beyond what its type holds.
-        with np.errstate(over="ignore", invalid="ignore") if optimizer.watches else nullcontext():
-            loss, (outputs, updates, masks, parts), gradients = self.gradients(batch, self.step, scale)
-        good = not optimizer.watches or bool(self.backend.to_numpy(finite(self.xp, gradients)))
+        with self.watched():
+            loss, (outputs, updates, masks, parts), gradients = self.gradients(batch, self.step, self.scale)
         # A call may move a weight that is trained too: the optimizer goes on from there.
         self.store(True, updates)
+        self.apply(gradients)
+        state = (self.loss_state, self.metric_state)
+        self.loss_state, self.metric_state = self.measured(state, loss, parts, outputs, masks, batch)
+
+    def train_batches(self, batches: Sequence[Batch]) -> None:
+        """Several training steps, in one call where the backend can."""
+        for batch in batches:
+            self.train_batch(batch)
+
+    @property
+    def scale(self) -> float | None:
+        """The scale of the loss at the moment, if it has one."""
+        return None if self.scaling is None else self.scaling.scale
+
+    def watched(self) -> AbstractContextManager:
+        """The scope in which gradients are taken."""
+        # Where that is watched for, a loss may well be scaled beyond what its type holds.
+        watches = self.program.optimizer is not None and self.program.optimizer.watches
+        return np.errstate(over="ignore", invalid="ignore") if watches else nullcontext()
+
+    def apply(self, gradients: Sequence[Any]) -> None:
+        """A step of the optimizer by these gradients of the trainable weights, which have the scale of the loss."""
+        optimizer, movement, scaling, scale = self.program.optimizer, self.movement, self.scaling, self.scale
+        assert optimizer is not None and movement is not None
+        good = not optimizer.watches or bool(self.backend.to_numpy(finite(self.xp, gradients)))
         if good:
             number = self.batch_number
             gradients = gradients if scale is None else [g / scale for g in gradients]
             weights = [self.backend.read(self.handles[i]) for i in self.trainable]
             numbers, phases = movement.numbers(number), movement.phases(number)
-            weights, self.slots = self.updated(numbers, phases, weights, gradients, self.slots)
+            weights, self.slots = self.moved(numbers, phases, weights, gradients, self.slots)
             for index, value in zip(self.trainable, weights, strict=True):
                 self.backend.assign(self.handles[index], value)
         self.step += 1
         if scaling is not None:
             scaling.follow(optimizer, good)
-        state = (self.loss_state, self.metric_state)
-        self.loss_state, self.metric_state = self.measured(state, loss, parts, outputs, masks, batch)
 
     def test_batch(self, batch: Batch) -> None:
         """Losses and metrics of a batch, without training."""
@@ -416,6 +482,11 @@ class Executor:
         loss, parts = self.total_loss(outputs, masks, penalties, weights, batch, recording=False)
         state = (self.loss_state, self.metric_state)
         self.loss_state, self.metric_state = self.measured(state, loss, parts, outputs, masks, batch)
+
+    def test_batches(self, batches: Sequence[Batch]) -> None:
+        """Losses and metrics of several batches, in one call where the backend can."""
+        for batch in batches:
+            self.test_batch(batch)
 
     def predict_batch(self, batch: Batch) -> tuple[Any, ...]:
         """The native outputs for a batch."""

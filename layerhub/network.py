@@ -200,11 +200,13 @@ class Network:
             native = executor.backend.owns(x) and not isinstance(x, np.ndarray)
             arrays.append(x if native else executor.array(x, declared.dtype))
         executor.fresh()
-        plan = self.plan(training)
-        outputs, updates, _, _ = executor.forward(training)(executor.weights(), tuple(arrays), (), executor.step)
-        for index, value in zip(plan.updated, updates, strict=True):
-            executor.backend.assign(executor.handles[index], value)
-        return unwrapped(outputs)
+        return unwrapped(self._run(executor, tuple(arrays), training))
+
+    def _run(self, executor: Executor, inputs: tuple[Any, ...], training: bool) -> Sequence[Any]:
+        """The outputs for native arrays; what a call moves is moved."""
+        outputs, updates, _, _ = executor.forward(training)(executor.weights(), inputs, (), executor.step)
+        executor.store(training, updates)
+        return outputs
 
     # Weights
 

@@ -10,10 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from layerhub.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from layerhub.errors import DataError
 from layerhub.seeds import set_random_seed
 
-__all__ = ["PyDataset", "Sequence", "normalize", "pad_sequences", "plot_model", "set_random_seed", "to_categorical"]
+__all__ = [
+    "PyDataset",
+    "Sequence",
+    "normalize",
+    "pack_x_y_sample_weight",
+    "pad_sequences",
+    "plot_model",
+    "set_random_seed",
+    "to_categorical",
+    "unpack_x_y_sample_weight",
+]
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:

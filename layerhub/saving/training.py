@@ -54,8 +54,11 @@ def compile_config(model: Any) -> dict[str, Any] | None:
         "metrics": metrics,
         "weighted_metrics": weighted_metrics,
     }
-    fixed = {"run_eagerly": False, "steps_per_execution": 1, "jit_compile": False}
-    return {"optimizer": dialect.described(model.optimizer)} | {k: dialect.encoded(v) for k, v in given.items()} | fixed
+    running = model._running
+    how = {
+        "run_eagerly": running.eagerly, "steps_per_execution": running.together, "jit_compile": bool(running.compiled)
+    }  # fmt: skip
+    return {"optimizer": dialect.described(model.optimizer)} | {k: dialect.encoded(v) for k, v in given.items()} | how
 
 
 def compile_from(model: Any, config: Mapping[str, Any], objects: dialect.Objects) -> None:
@@ -68,6 +71,9 @@ def compile_from(model: Any, config: Mapping[str, Any], objects: dialect.Objects
             _made(metrics, made.get("metrics")),
             made.get("loss_weights"),
             _made(metrics, made.get("weighted_metrics")),
+            run_eagerly=bool(made.get("run_eagerly")),
+            steps_per_execution=made.get("steps_per_execution") or 1,
+            # jit_compile is not taken: what compiles there may not compile here, and Keras says true unasked.
             auto_scale_loss=False,
         )
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -29,6 +30,7 @@ class JaxExecutor(Executor):
     def bind(self) -> None:
         super().bind()
         self._steps: dict[tuple[Phase, ...], Callable[..., Any]] = {}
+        self._updates: dict[tuple[Phase, ...], Callable[..., Any]] = {}
         self.__dict__.pop("native", None)
 
     def prepare(self, trained: Collection[Variable] | None = None) -> None:
@@ -36,7 +38,7 @@ class JaxExecutor(Executor):
         super().prepare(trained)
         if self.movement is not before:
             # What was compiled moves other weights.
-            self._steps = {}
+            self._steps, self._updates = {}, {}
             moved = {*self.trainable, *self.program.plan(True).updated}
             self._moving = sorted(moved)
             self._resting = [i for i in range(len(self.handles)) if i not in moved]
@@ -55,6 +57,10 @@ class JaxExecutor(Executor):
 
             self._functions[key] = jax.jit(typed)
         return self._functions[key]
+
+    def called(self, training: bool, recording: bool = False) -> Callable[..., tuple]:
+        # Differentiating goes through what is compiled.
+        return self.forward(training)
 
     # What is compiled
 
@@ -110,14 +116,24 @@ class JaxExecutor(Executor):
         numbers = [tuple(map(float, part)) for part in self.movement.numbers(number)]
         scale = None if self.scaling is None else float(self.scaling.scale)
         unscale = None if scale is None else _unscaling(scale)
-        moved, self.slots, state, self._finite = self._steps[phases](
-            [handles[i].value for i in self._moving], [handles[i].value for i in self._resting], self.slots,
-            (self.loss_state, self.metric_state), _parts(batch), self.step, scale, unscale, numbers,
-        )  # fmt: skip
+        with self._as_told():
+            moved, self.slots, state, self._finite = self._steps[phases](
+                [handles[i].value for i in self._moving], [handles[i].value for i in self._resting], self.slots,
+                (self.loss_state, self.metric_state), _parts(batch), self.step, scale, unscale, numbers,
+            )  # fmt: skip
         for i, value in zip(self._moving, moved, strict=True):
             handles[i].value = value
         self.loss_state, self.metric_state = state
         self.step += 1
+
+    def apply(self, gradients: Sequence[Any]) -> None:
+        self.settle()
+        super().apply(gradients)
+
+    def moved(self, numbers: Any, phases: Any, *arrays: Any) -> Any:
+        if phases not in self._updates:
+            self._updates[phases] = jax.jit(lambda numbers, *arrays: self._updated(numbers, phases, *arrays))
+        return self._updates[phases]([tuple(map(float, part)) for part in numbers], *arrays)
 
     def settle(self) -> None:
         # Asked for as late as can be, for whoever asks has to wait.
@@ -128,8 +144,17 @@ class JaxExecutor(Executor):
     def test_batch(self, batch: Batch) -> None:
         self.fresh()
         state = (self.loss_state, self.metric_state)
-        (self.loss_state, self.metric_state), updates = self._test(self.weights(), state, _parts(batch))
+        with self._as_told():
+            (self.loss_state, self.metric_state), updates = self._test(self.weights(), state, _parts(batch))
         self.store(False, updates)
+
+    def predict_batch(self, batch: Batch) -> tuple[Any, ...]:
+        with self._as_told():
+            return super().predict_batch(batch)
+
+    def _as_told(self) -> AbstractContextManager:
+        """The scope in which functions are called: with run_eagerly they are not compiled."""
+        return jax.disable_jit() if self.program.running.eagerly else nullcontext()
 
     # For jax's own ecosystem
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -109,6 +110,11 @@ class TensorflowBackend(Backend):
         found = tape.gradient(loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return loss, aux, [_dense(g, x) for g, x in zip(found, params, strict=True)]
 
+    # Data
+
+    def stream(self, data: Any) -> Iterable[Any] | None:
+        return Batches(data) if isinstance(data, tf.data.Dataset) else None
+
     # Execution
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,6 +122,22 @@ class TensorflowBackend(Backend):
 
     def executor(self, program: Program, device: str | None = None) -> TensorflowExecutor:
         return TensorflowExecutor(self, program, device)
+
+
+@dataclass
+class Batches:
+    """A dataset as batches to go through; it has a length where that is known and finite."""
+
+    dataset: tf.data.Dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.dataset)
+
+    def __len__(self) -> int:
+        count = int(self.dataset.cardinality())
+        if count < 0:
+            raise TypeError("the dataset has no length")
+        return count
 
 
 def _dense(gradient: Any, x: tf.Tensor) -> tf.Tensor:

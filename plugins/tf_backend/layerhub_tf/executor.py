@@ -76,6 +76,7 @@ class TensorflowExecutor(Executor):
         super().bind()
         # What was traced, and the native object, hold the variables that were there.
         self._traced: dict[Any, Callable[..., Any]] = {}
+        self._calls: dict[bool, Callable[..., Any]] = {}
         self.__dict__.pop("native", None)
 
     def forward(self, training: bool, recording: bool = False) -> Callable[..., tuple]:
@@ -85,6 +86,15 @@ class TensorflowExecutor(Executor):
             run = super().forward(training, recording)
             self._functions[key] = tf.autograph.experimental.do_not_convert(run)
         return self._functions[key]
+
+    def called(self, training: bool, recording: bool = False) -> Callable[..., tuple]:
+        if self.program.running.eagerly:
+            return self.forward(training)
+        if training not in self._calls:
+            # A tape goes through what is traced.
+            self._calls[training] = tf.function(self.forward(training), autograph=False, reduce_retracing=True)
+        traced = self._calls[training]
+        return lambda weights, inputs, masks, step: traced(weights, inputs, masks, tf.constant(step, tf.int64))
 
     # The optimizer's part
 
@@ -207,21 +217,27 @@ class TensorflowExecutor(Executor):
 
         Gives the state after the batch, and whether the gradients were finite, where that is asked for.
         """
+        scale = None if self.scaling is None else numbers[0]
+        loss, (outputs, updates, masks, pieces), gradients = self.gradients(batch, step, scale)
+        self.store(True, updates)
+        good = self._applied(phases, lengths, numbers, gradients)
+        return self.measured(state, loss, pieces, outputs, masks, batch), good
+
+    def _applied(
+        self, phases: Sequence[Phase], lengths: Sequence[int], numbers: tf.Tensor, gradients: list[tf.Tensor]
+    ) -> tf.Tensor | None:
+        """A step of the optimizer; whether the gradients were finite, where that is asked for."""
         scale, *rest = tf.unstack(numbers)
         left = iter(rest)
         parts = [[next(left) for _ in range(length)] for length in lengths]
-        optimizer = self.program.optimizer
-        scale = None if self.scaling is None else scale
-        loss, (outputs, updates, masks, pieces), gradients = self.gradients(batch, step, scale)
-        good = finite(self.xp, gradients) if optimizer.watches else None
-        self.store(True, updates)
-        if scale is not None:
+        good = finite(self.xp, gradients) if self.program.optimizer.watches else None
+        if self.scaling is not None:
             gradients = [g / tf.cast(scale, g.dtype) for g in gradients]
         if good is None:
             self._move(parts, phases, gradients)
         else:
             tf.cond(good, lambda: _done(self._move(parts, phases, gradients)), lambda: _done(None))
-        return self.measured(state, loss, pieces, outputs, masks, batch), good
+        return good
 
     def _test(self, batch: Batch, state: Any) -> Any:
         weights = self.weights()
@@ -250,6 +266,9 @@ class TensorflowExecutor(Executor):
 
     def _call(self, function: Callable[..., Any], batch: Batch, *extra: Any, variant: tuple[Any, ...] = ()) -> Any:
         """A method's traced form, called. variant: arguments that come first, with a trace for each of their values."""
+        if self.program.running.eagerly:
+            with self.backend.on(self.device):
+                return function(*variant, batch, *extra)
         arrays = (*batch.inputs, *batch.targets, *batch.weights)
         key = (function.__name__, variant, *(None if x is None else x.shape for x in arrays))
         traced = self._traced.get(key)
@@ -292,21 +311,83 @@ class TensorflowExecutor(Executor):
 
         signature = [spec for spec in specs if spec is not None]
         signature += [tf.TensorSpec(x.shape, x.dtype) for x in tf.nest.flatten(extra)]
-        return tf.function(traced, input_signature=signature, autograph=False).get_concrete_function()
+        return tf.function(
+            traced, input_signature=signature, autograph=False, jit_compile=self.program.running.compiled
+        ).get_concrete_function()
 
     def train_batch(self, batch: Batch) -> None:
         self.fresh()
         self.settle()
-        number = self.batch_number
-        parts, scaling = self.movement.numbers(number), self.scaling
-        variant = (self.movement.phases(number), tuple(map(len, parts)))
-        flat = [1.0 if scaling is None else scaling.scale, *chain.from_iterable(parts)]
+        variant, flat = self._numbers(self.batch_number)
         with self.backend.on(self.device):
             numbers = tf.constant(self.step, tf.int64), tf.constant(flat, tf.float64)
         state, good = self._call(self._train, batch, *numbers, self._state, variant=variant)
         self._gather(state)
         self._finite = good
         self.step += 1
+
+    def _numbers(self, batch: int) -> tuple[tuple[Any, ...], list[float]]:
+        """What a trace is made for, and the numbers that a step takes: the scale of the loss, then each part's."""
+        parts, scale = self.movement.numbers(batch), self.scale
+        variant = (self.movement.phases(batch), tuple(map(len, parts)))
+        return variant, [1.0 if scale is None else scale, *chain.from_iterable(parts)]
+
+    def apply(self, gradients: Sequence[tf.Tensor]) -> None:
+        self.settle()
+        variant, flat = self._numbers(self.batch_number)
+        key = ("apply", variant)
+        if key not in self._traced:
+            update = partial(self._applied, *variant)
+            self._traced[key] = update if self.program.running.eagerly else tf.function(update, autograph=False)
+        with self.backend.on(self.device):
+            self._finite = self._traced[key](tf.constant(flat, tf.float64), list(gradients))
+        self.step += 1
+
+    def train_batches(self, batches: Sequence[Batch]) -> None:
+        first = self.batch_number
+        variants = {self._numbers(first + k)[0] for k in range(len(batches))}
+        # Steps share a trace where they are alike; a scale that follows each step has to be asked for in between.
+        if len(batches) == 1 or len(variants) > 1 or self.program.optimizer.watches or not self._together(batches):
+            super().train_batches(batches)
+            return
+        self.fresh()
+        flat = [self._numbers(first + k)[1] for k in range(len(batches))]
+        with self.backend.on(self.device):
+            numbers = tf.constant(self.step, tf.int64), tf.constant(flat, tf.float64)
+        (variant,) = variants
+        stacked = _stacked(batches)
+        self._gather(self._call(self._train_several, stacked, *numbers, self._state, variant=variant))
+        self.step += len(batches)
+
+    def _train_several(
+        self, phases: Sequence[Phase], lengths: Sequence[int], batches: Batch, step: tf.Tensor, numbers: tf.Tensor,
+        state: Any,
+    ) -> Any:  # fmt: skip
+        """The state after batches that lie one behind the other along a first axis of their own."""
+
+        def one(k: tf.Tensor, state: Any) -> Any:
+            state, _ = self._train(phases, lengths, _kth(batches, k), step + tf.cast(k, tf.int64), numbers[k], state)
+            return k + 1, state
+
+        count = tf.shape(numbers)[0]
+        return tf.while_loop(lambda k, _: k < count, one, (tf.constant(0), state), parallel_iterations=1)[1]
+
+    def test_batches(self, batches: Sequence[Batch]) -> None:
+        if len(batches) == 1 or not self._together(batches):
+            super().test_batches(batches)
+            return
+        self.fresh()
+        self._gather(self._call(self._test_several, _stacked(batches), self._state))
+
+    def _test_several(self, batches: Batch, state: Any) -> Any:
+        count = tf.shape(batches.inputs[0])[0]
+        one = lambda k, state: (k + 1, self._test(_kth(batches, k), state))
+        return tf.while_loop(lambda k, _: k < count, one, (tf.constant(0), state), parallel_iterations=1)[1]
+
+    def _together(self, batches: Sequence[Batch]) -> bool:
+        """Whether batches can go through one call: their arrays have the same shapes."""
+        shapes = {tuple(None if x is None else tuple(x.shape) for x in _arrays(batch)) for batch in batches}
+        return len(shapes) == 1 and not self.program.running.eagerly
 
     def settle(self) -> None:
         # Asked for as late as can be, for whoever asks has to wait.
@@ -350,6 +431,24 @@ class TensorflowExecutor(Executor):
         outputs, updates, _, _ = self.forward(training)(self.weights(), arrays, (), step)
         self.store(training, updates)
         return unwrapped(outputs)
+
+
+def _arrays(batch: Batch) -> tuple[Any, ...]:
+    return (*batch.inputs, *batch.targets, *batch.weights)
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch:
+    """Batches of the same shapes as one, whose arrays have a first axis for the number of the batch."""
+    columns = [None if column[0] is None else tf.stack(column) for column in zip(*map(_arrays, batches), strict=True)]
+    first = batches[0]
+    ends = len(first.inputs), len(first.inputs) + len(first.targets)
+    return Batch(tuple(columns[: ends[0]]), tuple(columns[ends[0] : ends[1]]), tuple(columns[ends[1] :]))
+
+
+def _kth(batches: Batch, k: tf.Tensor) -> Batch:
+    """One of such batches."""
+    groups = (batches.inputs, batches.targets, batches.weights)
+    return Batch(*(tuple(None if x is None else x[k] for x in group) for group in groups))
 
 
 def _done(nothing: None) -> tf.Tensor:

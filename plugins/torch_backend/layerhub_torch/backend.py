@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from layerhub.contract import Backend
-from layerhub.errors import DTypeError
+from layerhub.errors import DataError, DTypeError
 from layerhub.execution import Program
 from layerhub.namespace import Namespace
 from layerhub_torch import namespace
@@ -110,6 +110,18 @@ class TorchBackend(Backend):
         gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         found = [torch.zeros_like(x) if g is None else g for g, x in zip(gradients, leaves, strict=True)]
         return loss.detach(), aux, found
+
+    # Data
+
+    def stream(self, data: Any) -> Iterable[Any] | None:
+        if isinstance(data, torch.utils.data.DataLoader):
+            return data
+        if isinstance(data, torch.utils.data.Dataset):
+            raise DataError(
+                f"{type(data).__name__} gives single samples; batches are wanted: "
+                "torch.utils.data.DataLoader(dataset, batch_size)"
+            )
+        return None
 
     # Execution
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
+from layerhub.errors import BackendError
 from layerhub.execution import Batch, Executor
 from layerhub_torch.native import NativeModel
 
@@ -34,7 +36,8 @@ class TorchExecutor(Executor):
     def forward(self, training: bool, recording: bool = False) -> Callable[..., tuple]:
         # torch records by itself, so that both are one.
         if training not in self._functions:
-            self._functions[training] = self.program.plan(training).function(self.xp)
+            run = self.program.plan(training).function(self.xp)
+            self._functions[training] = compiled(run) if self.program.running.compiled else run
         return self._functions[training]
 
     # Steps
@@ -96,6 +99,22 @@ class TorchExecutor(Executor):
         if self._native is None:
             self._native = NativeModel(self.program, self.handles, self.forward, self.step)
         return self._native
+
+
+def compiled(run: Callable[..., tuple]) -> Callable[..., tuple]:
+    """A plan's function by torch.compile, backward pass included."""
+    made = torch.compile(run)
+
+    def call(*arguments: Any) -> tuple:
+        try:
+            return made(*arguments)
+        except TorchDynamoException as problem:
+            raise BackendError(
+                f"compile(jit_compile=True): torch.compile cannot compile this model here ({problem!s:.300}); it needs "
+                "a C++ compiler, and on GPUs triton; leave jit_compile out to run the model as it is"
+            ) from problem
+
+    return call
 
 
 Order = tuple[int, ...] | None

@@ -175,15 +175,26 @@ def unslice(x: torch.Tensor, shape: tuple[int, ...], index: tuple[Any, ...]) -> 
     return y
 
 
-@lru_cache(maxsize=4096)
-def _tables(key: tuple[int, int], device: Any) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+Tables = tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]
+
+
+def _tables(key: tuple[int, int], device: Any) -> Tables:
     """The keys of all rounds, and the multipliers, as columns for two rows that change places in every round."""
+    if torch.compiler.is_compiling():  # what is traced is kept anyway, and torch warns of caches in it
+        return _made_tables(key, device)
+    return _kept_tables(key, device)
+
+
+def _made_tables(key: tuple[int, int], device: Any) -> Tables:
     columns = []
     for number in range(ROUNDS):
         keys = [(word + number * weyl) & WORD for word, weyl in zip(key, WEYL, strict=True)]
         columns.append(keys if number % 2 else keys[::-1])
     factors = torch.tensor([MULTIPLIERS, MULTIPLIERS[::-1]], device=device)
     return torch.tensor(columns, device=device).unsqueeze(-1).unbind(), factors.unsqueeze(-1).unbind()
+
+
+_kept_tables = lru_cache(maxsize=4096)(_made_tables)
 
 
 def random_bits(stream: Stream, shape: tuple[int, ...], device: Any = None) -> torch.Tensor:
