@@ -57,7 +57,9 @@ def nested():
 def fan():
     """A nested model whose input goes to several sides at once, below its name."""
     x = lh.Input((4,), name="x")
-    inner = lh.Model(x, L.Add(name="sum")([L.Dense(4, name=f"way_{k}")(x) for k in range(5)]), name="with_a_long_name")
+    inner = lh.Model(
+        x, L.Add(name="sum")([L.Dense(4, name=f"way_{k}")(x) for k in range(11)]), name="long_" * 20 + "name"
+    )
     z = lh.Input((4,), name="z")
     return lh.Model(z, inner(z), name="fan")
 
