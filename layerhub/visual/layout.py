@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Point = tuple[float, float]
 
@@ -43,13 +43,17 @@ class Box:
 
 @dataclass(eq=False)
 class Line:
-    """A connection. exit, entry: the numbers of ports, where the boxes have such. points: set by ``lay_out``: (breadth,
-    depth) by pairs, between which the way is straight; from one pair to the next it bends."""
+    """A connection. exit, entry: the numbers of ports, where the boxes have such. bundle: lines from one box that have
+    the same one go together as far as they can.
+
+    points: set by ``lay_out``: (breadth, depth) by pairs, between which the way is straight; else it bends.
+    """
 
     source: Box
     target: Box
     exit: int = 0
     entry: int = 0
+    bundle: Any = None
     points: list[Point] = field(default_factory=list)
 
 
@@ -90,18 +94,11 @@ def lay_out(boxes: Sequence[Box], lines: Sequence[Line], spacing: Spacing = Spac
     if not boxes:
         return 0.0, 0.0
     rank = _ranks(boxes, lines)
-    ways: dict[Line, list[_Thing]] = {}
-    for line in lines:
-        stops = [_Stop() for _ in range(rank[line.source] + 1, rank[line.target])]
-        ways[line] = [line.source, *stops, line.target]
     ranks: list[list[_Thing]] = [[] for _ in range(max(rank.values()) + 1)]
     for box in boxes:
         ranks[rank[box]].append(box)
-    for line, way in ways.items():
-        for k, stop in enumerate(way[1:-1], start=rank[line.source] + 1):
-            ranks[k].append(stop)
-    passing = _passing(boxes, lines, rank)
-    links = [link for line, way in ways.items() for link in _links(line, way, line not in passing)]
+    ways = _ways(lines, rank, ranks)
+    links = _links(ways, _passing(boxes, lines, rank))
     ranks = _ordered(ranks, links)
     middles = _breadths(ranks, links, spacing)
     _set_depths(ranks, links, middles, spacing)
@@ -112,14 +109,36 @@ def lay_out(boxes: Sequence[Box], lines: Sequence[Line], spacing: Spacing = Spac
     return _to_origin(boxes, lines)
 
 
-def _links(line: Line, way: Sequence[_Thing], strong: bool) -> list[_Link]:
-    leave = line.source.exits[line.exit] if line.source.exits else 0.0
-    arrive = line.target.entries[line.entry] if line.target.entries else 0.0
-    last = len(way) - 2
-    return [
-        _Link(a, b, leave if k == 0 else 0.0, arrive if k == last else 0.0, strong)
-        for k, (a, b) in enumerate(pairwise(way))
-    ]
+def _ways(lines: Sequence[Line], rank: dict[Box, int], ranks: list[list[_Thing]]) -> dict[Line, list[_Thing]]:
+    """What each line comes by, from its source to its target. Stops are made here, and put into the ranks."""
+    ways: dict[Line, list[_Thing]] = {}
+    stops: dict[Any, _Stop] = {}
+    for line in lines:
+        way: list[_Thing] = [line.source]
+        for k in range(rank[line.source] + 1, rank[line.target]):
+            key = (line.source, line if line.bundle is None else line.bundle, k)
+            if key not in stops:
+                stops[key] = _Stop()
+                ranks[k].append(stops[key])
+            way.append(stops[key])
+        ways[line] = [*way, line.target]
+    return ways
+
+
+def _links(ways: dict[Line, list[_Thing]], passing: set[Line]) -> list[_Link]:
+    """The pieces of all lines; those that lines have in common once."""
+    found: dict[Any, _Link] = {}
+    for line, way in ways.items():
+        leave = line.source.exits[line.exit] if line.source.exits else 0.0
+        arrive = line.target.entries[line.entry] if line.target.entries else 0.0
+        for a, b in pairwise(way):
+            link = _Link(
+                a, b, leave if a is line.source else 0.0, arrive if b is line.target else 0.0, line not in passing
+            )
+            key = (a, b, line if a is line.source and b is line.target else None)
+            if key not in found or link.strong:
+                found[key] = link
+    return list(found.values())
 
 
 def _passing(boxes: Sequence[Box], lines: Sequence[Line], rank: dict[Box, int]) -> set[Line]:
@@ -423,13 +442,19 @@ def _ports(
             else:
                 by_box.setdefault(box, []).append(line)
         for box, own in by_box.items():
-            towards = {line: _towards(line, ways[line], middles, at_end) for line in own}
-            own.sort(key=towards.__getitem__)
+            # Lines that go together begin together.
+            ends_at: dict[Any, list[Line]] = {}
+            for line in own:
+                start = ways[line][1]
+                ends_at.setdefault(start if isinstance(start, _Stop) and not at_end else line, []).append(line)
+            together = sorted(ends_at.values(), key=lambda lines: _towards(lines[0], ways[lines[0]], middles, at_end))
             room = box.breadth / 2 - spacing.corner
-            apart = min(spacing.ports, 2 * room / max(1, len(own) - 1))
-            wanted = [min(max(towards[line], middles[box] - room), middles[box] + room) for line in own]
-            for line, place in zip(own, _spread(wanted, apart, middles[box] - room, middles[box] + room), strict=True):
-                found[line] = place
+            low, high = middles[box] - room, middles[box] + room
+            apart = min(spacing.ports, 2 * room / max(1, len(together) - 1))
+            towards = [_towards(lines[0], ways[lines[0]], middles, at_end) for lines in together]
+            places = _spread([min(max(place, low), high) for place in towards], apart, low, high)
+            for few, place in zip(together, places, strict=True):
+                found.update(dict.fromkeys(few, place))
     return starts, ends
 
 

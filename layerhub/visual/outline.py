@@ -43,10 +43,14 @@ class Outline:
             return False
         return all([x.node for x in after.sources] == [before] for before, after in pairwise(self.nodes))
 
+    @cached_property
+    def listed(self) -> set[Any]:
+        """The layers that the model names as its own."""
+        return set(self.network.layers)
+
     def connections(self, node: Node) -> str:
         """What goes into a use of a layer, by name. The input of a stack is no layer of it, and goes without saying."""
-        listed = set(self.network.layers)
-        return ", ".join(self.source(x) for x in node.sources if x.node.layer in listed)
+        return ", ".join(self.source(x) for x in node.sources if x.node.layer in self.listed)
 
     def source(self, x: Tensor) -> str:
         """The name of a tensor: its layer's; with the numbers of use and output where that says too little."""

@@ -15,7 +15,7 @@ from layerhub.network import Network
 from layerhub.saving import files
 from layerhub.spec.layer import Layer, parts
 from layerhub.visual import outline, picture
-from layerhub.visual.layout import Box, Line, Spacing, lay_out
+from layerhub.visual.layout import Box, Line, Point, Spacing, lay_out
 from layerhub.visual.outline import Outline, printable
 from layerhub.visual.picture import Group, Path, Scene, Text, rounded, width
 
@@ -303,7 +303,7 @@ class _Drawing:
     remarks: Sequence[tuple[str, str]] = ()
     parts: list[_Part] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
-    size: tuple[float, float] = (0.0, 0.0)
+    size: Point = (0.0, 0.0)
     entries: list[float] = field(default_factory=list)
     exits: list[float] = field(default_factory=list)
     label_at: float = 0.0
@@ -324,12 +324,13 @@ class _Drawing:
         self.parts = list({id(part): part for part in at.values()}.values())
         for node in about.nodes:
             for k, x in enumerate(node.sources):
-                self.lines.append(Line(at[x.node].box, at[node].box, x.position if at[x.node].inside else 0, k))
+                self.lines.append(Line(at[x.node].box, at[node].box, x.position if at[x.node].inside else 0, k, x))
         ends = []
         if self.framed:
             for y in self.network.outputs:
                 ends.append(_Part(Box(0, 0, entries=(0.0,), last=True)))
-                self.lines.append(Line(at[y.node].box, ends[-1].box, y.position if at[y.node].inside else 0))
+                port = y.position if at[y.node].inside else 0
+                self.lines.append(Line(at[y.node].box, ends[-1].box, port, bundle=y))
         self.parts += ends
         spacing = Spacing(ports=9, corner=8, beside=20, between=34) if self.options.sideways else Spacing()
         self.size = lay_out([part.box for part in self.parts], self.lines, spacing)
@@ -379,15 +380,19 @@ class _Drawing:
         middle = self.size[0] / 2
         self.entries, self.exits = [box.at[0] - middle for box in begins], [box.at[0] - middle for box in ends]
 
-    def groups(self, origin: tuple[float, float]) -> tuple[list[Group], list[Group], list[Group]]:
+    def groups(self, origin: Point) -> tuple[list[Group], list[Group], list[Group]]:
         """Frames, lines and cards, in the order in which they are to be drawn. origin: of the drawing, in pixels."""
         frames, wires, cards = [], [], []
         if self.framed:
             frames.append(self._frame_group(origin))
         targets = {id(part.box): part for part in self.parts}
+        drawn: dict[Any, list[list[Point]]] = {}
         for line in self.lines:
             ending = targets[id(line.target)]
-            wires.append(Group("", tuple(self._wire(line, origin, arrow=ending.card is not None))))
+            others = drawn.setdefault((line.source, line.bundle), [])
+            points = line.points[max([_together(line.points, other) - 1 for other in others], default=0) :]
+            others.append(line.points)
+            wires.append(Group("", tuple(self._wire(points, origin, arrow=ending.card is not None))))
         for part in self.parts:
             corner = (part.box.at[0] - part.box.breadth / 2, part.box.at[1] - part.box.depth / 2)
             x, y = self._pixels(corner, origin)
@@ -398,7 +403,7 @@ class _Drawing:
                     own += theirs
         return frames, wires, cards
 
-    def _pixels(self, point: tuple[float, float], origin: tuple[float, float]) -> tuple[float, float]:
+    def _pixels(self, point: Point, origin: Point) -> Point:
         breadth, depth = point
         return (
             (origin[0] + depth, origin[1] + breadth)
@@ -406,7 +411,7 @@ class _Drawing:
             else (origin[0] + breadth, origin[1] + depth)
         )
 
-    def _frame_group(self, origin: tuple[float, float]) -> Group:
+    def _frame_group(self, origin: Point) -> Group:
         breadth, depth = self.size
         wide, tall = (depth, breadth) if self.options.sideways else (breadth, depth)
         x, y = origin
@@ -419,8 +424,8 @@ class _Drawing:
             ),
         )
 
-    def _wire(self, line: Line, origin: tuple[float, float], arrow: bool) -> Iterator[Path]:
-        points = list(line.points)
+    def _wire(self, points: list[Point], origin: Point, arrow: bool) -> Iterator[Path]:
+        points = list(points)
         end = points[-1]
         length, half = 8.0, 3.6
         if arrow:
@@ -439,6 +444,12 @@ class _Drawing:
             tip = [end, (end[0] - half, end[1] - length), (end[0] + half, end[1] - length)]
             corners = [self._pixels(p, origin) for p in tip]
             yield Path((("M", *corners[0]), ("L", *corners[1]), ("L", *corners[2]), ("Z",)), WIRE)
+
+
+def _together(points: Sequence[Point], others: Sequence[Point]) -> int:
+    """How many points two lines have in common from their beginning on; at least one."""
+    count = next((k for k, (a, b) in enumerate(zip(points, others, strict=False)) if a != b), len(others))
+    return max(1, count)
 
 
 def _groups(about: Outline) -> Iterator[tuple[list[Node], list[tuple[str, str]]]]:

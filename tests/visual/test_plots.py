@@ -157,11 +157,21 @@ def test_what_gives_stands_before_what_takes():
         assert right.card(above)[2] < right.card(below)[0]
 
 
-def test_the_main_way_of_a_residual_network_is_straight():
-    drawn = read(zoo.residual())
+@pytest.mark.parametrize("build", [zoo.residual, zoo.dense], ids=lambda build: build.__name__)
+def test_the_main_way_is_straight_whatever_passes_by(build):
+    drawn = read(build())
     middles = {round((box[0] + box[2]) / 2, 3) for _, box in drawn.cards}
-    assert len(drawn.cards) == 62
+    assert len(drawn.cards) == len(build().layers)
     assert len(middles) == 1
+
+
+def test_what_goes_to_several_far_layers_goes_together_and_is_drawn_once():
+    drawn = read(zoo.dense())
+    assert len(drawn.heads) == 8 + sum(range(2, 9)), "a head for each connection"
+    pieces = [piece for way in drawn.ways for piece in pairwise(way) if piece[0] != piece[1]]
+    assert len(pieces) == len(set(pieces))
+    upright = {x for (x, y0), (end, y1) in pieces if x == end and y1 - y0 > 4}
+    assert len(upright) < 20, "of 28 lines that pass others by"
 
 
 def test_branches_that_need_not_cross_do_not():

@@ -75,6 +75,15 @@ def residual(blocks=15):
     return lh.Model(x, y, name="residual")
 
 
+def dense(blocks=8):
+    """Each convolution sees all that came before it."""
+    seen = [lh.Input((8, 8, 4), name="x")]
+    for k in range(blocks):
+        joined = L.Concatenate(name=f"join_{k}")(list(seen)) if k else seen[0]
+        seen.append(L.Conv2D(4, 3, padding="same", name=f"conv_{k}")(joined))
+    return lh.Model(seen[0], seen[-1], name="dense")
+
+
 def tagger():
     """Wrappers, one tensor that goes into a layer three times, and a line around it."""
     x = lh.Input((None,), dtype="int32", name="tokens")
@@ -102,4 +111,4 @@ def strange():
     return lh.Model(x, y, name="<script>&]]>")
 
 
-ALL = (chain, two_and_two, siamese, repeated, nested, fan, residual, tagger, strange)
+ALL = (chain, two_and_two, siamese, repeated, nested, fan, residual, dense, tagger, strange)
