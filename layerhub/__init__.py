@@ -23,6 +23,7 @@ _NAMES = {
     "kernel": "registry",
     "override_kernel": "registry",
     "plot_model": "visual",
+    "race": "racing",
     "register": "registry",
     "set_random_seed": "seeds",
 }
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from layerhub.models import Model as Model
     from layerhub.models import Sequential as Sequential
     from layerhub.probe import evaluate_layer as evaluate_layer
+    from layerhub.racing import race as race
     from layerhub.registry import backends as backends
     from layerhub.registry import kernel as kernel
     from layerhub.registry import override_kernel as override_kernel

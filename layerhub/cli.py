@@ -257,6 +257,36 @@ def show_model(path: str, backend: str | None, expand_nested: bool, plot: str | 
         click.echo(plot)
 
 
+def _names(context: click.Context, option: click.Parameter, value: str | None) -> list[str] | None:
+    """A list that is written with commas."""
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+@main.command()
+@click.argument("path", metavar="MODEL", type=click.Path(exists=True, dir_okay=False))
+@click.option("--training", is_flag=True, help="Time training steps; the file must say how the model was compiled.")
+@click.option("--batch", type=click.IntRange(1), help="Samples in a step. Default: as declared, or 32.")
+@click.option("--backends", metavar="A,B", callback=_names, help="The backends. Default: all that are installed.")
+@click.option("--devices", metavar="A,B", callback=_names, help="Devices, or kinds such as cpu, cuda. Default: all.")
+@click.option("--budget", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, help="Seconds.")
+@as_json
+def race(
+    path: str, training: bool, batch: int | None, backends: list[str] | None, devices: list[str] | None,
+    budget: float, data: bool,
+) -> None:  # fmt: skip
+    """Time steps of a saved model on every backend and device, each in a process of its own."""
+    from layerhub import racing
+
+    found = racing.race(
+        path, training=training, batch_size=batch, backends=backends, devices=devices, budget=budget
+    )  # fmt: skip
+    if data:
+        click.echo(json.dumps(found.data(), indent=2))
+    else:
+        show([row.told() for row in found.rows], found.title, False)
+    found.winner  # noqa: B018 raises where there is none
+
+
 @main.command("new-backend")
 @click.argument("name")
 @click.option("--into", metavar="DIR", help="The folder of the project. Default: layerhub-NAME.")

@@ -63,9 +63,11 @@ class Network:
 
     backend, device: where it runs; resolved when it is first needed (see ``layerhub.scope``).
     seed: what initial weights, dropout and shuffles are drawn from; None takes the next one in order of making.
+    raced: the report of the last race, a ``layerhub.racing.Race``.
     """
 
     states = 0
+    raced: Any = None
     kinds: ClassVar[dict[str, type[Network]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -319,12 +321,18 @@ class Network:
         self.executor.fresh()
         return self.executor.native
 
-    def to(self, backend: str | None = None, device: str | None = None) -> Any:
+    def to(self, backend: str | None = None, device: Any = None, **race: Any) -> Any:
         """Move to another backend or device, in place, with everything that training keeps. Returns the model.
 
+        ``to("fastest", x, y=None, training=False, budget=30, backends=None, devices=None)`` times steps on all of them
+        and moves to the fastest; the arguments are those of ``lh.race``, whose report is then in ``model.raced``.
         Raises BackendError where the target is not there, lacks something that the model needs, or fails while it is
         given the weights; then the model is what and where it was.
         """
+        if backend == "fastest":
+            return self._to_fastest(*([] if device is None else [device]), **race)
+        if race:
+            raise ParameterError(f"to: {', '.join(race)} belong to a race: model.to('fastest', x, …)")
         name = backend or self._backend
         target = registry().backend(name)
         device = target.check_device(device)
@@ -355,6 +363,13 @@ class Network:
                 f"{problem}); it is still on {home[0]!r} on {home[1]!r}, and whole"
             ) from problem
         return self
+
+    def _to_fastest(self, *data: Any, **options: Any) -> Any:
+        # What races models stands above them.
+        from layerhub.racing import race
+
+        self.raced = race(self, *data, **options)
+        return self.to(self.raced.winner.backend, self.raced.winner.device)
 
     def _carry(self, before: Executor, after: Executor) -> None:
         """Hand over what training keeps."""
