@@ -78,7 +78,7 @@ def type_name(layer: Any) -> str:
 def variables(layer: Any) -> list[Any]:
     """The weights of a layer or nested model, each once, without making their values."""
     if isinstance(layer, Layer):
-        return list(layer.store.variables) if layer.held else []
+        return list(layer.store.variables) if layer.held and layer.built else []
     return list({id(variable): variable for variable in layer.weights}.values())
 
 

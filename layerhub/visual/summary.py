@@ -70,7 +70,7 @@ def _table(network: Network, expand_nested: bool, show_trainable: bool, layer_ra
     table.add_column("Served by", overflow="fold")
     routes = outline.routes(network)
     for layer, where, depth in _within(shown, layer_range):
-        nodes = where.uses[layer]
+        nodes = where.uses.get(layer, [])  # a model may name layers as its own that it does not use
         cells = [
             f"{'  ' * (depth - 1) + '└ ' if depth else ''}{printable(layer.label)} ({outline.type_name(layer)})",
             "\n".join(dict.fromkeys(", ".join(str(y.shape) for y in node.outputs) for node in nodes)),
