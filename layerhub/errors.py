@@ -46,6 +46,10 @@ class FileFormatError(LayerHubError, ValueError):
     """A file is damaged, or is not what it should be. Nothing was changed."""
 
 
+class StorageError(LayerHubError, OSError):
+    """The system refuses to write a file: the disk is full, the folder is not to be written to. Nothing was changed."""
+
+
 class MissingPackageError(LayerHubError, ImportError):
     """A library that this needs is not installed; the message has the command that installs it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from layerhub.network import (
     model_kind,
     serialize_layer,
 )
+from layerhub.saving import text as configs
 from layerhub.spec.core import InputLayer
 from layerhub.spec.layer import Layer
 from layerhub.training import Trainable
@@ -146,19 +146,40 @@ def model_from_json(
     device: str | None = None,
     custom_objects: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The model that ``to_json`` wrote down, here or in Keras 2 or 3, with fresh weights, on any backend.
+    """The model that ``to_json`` wrote down, here or in Keras 1, 2 or 3, with fresh weights, on any backend.
+
+    What a text of Keras 1 or 2 (by its ``keras_version``) leaves unsaid means what it meant then.
 
     custom_objects: classes and functions by the names that the text has for them.
     """
+    return _described(configs.json_object, text, "JSON", custom_objects, backend=backend, device=device)
+
+
+def model_from_yaml(
+    text: str,
+    backend: str | None = None,
+    device: str | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> Any:
+    """The model that ``to_yaml`` wrote down, here or in Keras 1 or 2, with fresh weights, on any backend.
+
+    The text holds plain values; a tag by which it asks for an object of Python is refused.
+    custom_objects: classes and functions by the names that the text has for them. Needs PyYAML.
+    """
+    return _described(configs.yaml_object, text, "YAML", custom_objects, backend=backend, device=device)
+
+
+def _described(parse: Any, text: str, form: str, objects: Mapping[str, Any] | None, **options: Any) -> Any:
+    """The model that a text describes. parse: reads the text. Raises ParameterError for what describes none."""
+    known = f"which has a class_name (one of {', '.join(sorted(Network.kinds))}) and a config"
+    if not isinstance(text, (str, bytes)):
+        raise ParameterError(f"a model's {form} is a text, {known}, not {text!r:.100}")
     try:
-        entry = json.loads(text)
+        entry = parse(text, "the text")
         model_kind(entry["class_name"]), entry["config"]
-    except (ValueError, TypeError, KeyError, AttributeError, UnknownNameError) as problem:
-        known = ", ".join(sorted(Network.kinds))
-        raise ParameterError(
-            f"the text is no model's JSON, which has a class_name (one of {known}) and a config: {problem}"
-        ) from None
-    return deserialize_whole(entry, custom_objects, backend=backend, device=device)
+    except (FileFormatError, TypeError, KeyError, UnknownNameError) as problem:
+        raise ParameterError(f"the text is no model's {form}, {known}: {problem}") from None
+    return deserialize_whole(saving.as_meant(entry), objects, **options)
 
 
 def save_model(model: Any, path: str | os.PathLike[str]) -> None:
@@ -179,13 +200,14 @@ def load_model(
     compile: compile it as it was, and let training go on where it stopped, unless Keras 2 wrote the file.
     Raises FileFormatError for a file that is damaged or of another kind, UnknownNameError for what is not known here.
     """
-    held, objects = saving.read_model(path), custom_objects or {}
-    try:
-        model = deserialize_whole(held.entry, objects, backend=backend, device=device)
-    except FileFormatError as problem:
-        raise FileFormatError(f"{path}: {problem}") from problem
-    saving.restore(model, held, objects, compile)
-    return model
+    objects = custom_objects or {}
+    with saving.reading_model(path) as held:
+        try:
+            model = deserialize_whole(held.entry, objects, backend=backend, device=device)
+        except FileFormatError as problem:
+            raise FileFormatError(f"{path}: {problem}") from problem
+        saving.restore(model, held, objects, compile)
+        return model
 
 
 def clone_model(model: Any, backend: str | None = None, device: str | None = None, dtype: str | None = None) -> Any:

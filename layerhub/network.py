@@ -42,6 +42,7 @@ from layerhub.graph import (
 from layerhub.plan import Plan, Planner, Value
 from layerhub.registry import registry
 from layerhub.saving import dialect, masks
+from layerhub.saving import text as configs
 from layerhub.spec import KINDS
 from layerhub.spec.axes import Shape
 from layerhub.spec.base import snake_case
@@ -488,6 +489,13 @@ class Network:
     def to_json(self, **options: Any) -> str:
         """The configuration as JSON text; ``lh.models.model_from_json`` reads it. options: those of ``json.dumps``."""
         return json.dumps(serialize_whole(self), **options)
+
+    def to_yaml(self, **options: Any) -> str:
+        """The configuration as YAML text; ``lh.models.model_from_yaml`` reads it. options: those of ``yaml.dump``.
+
+        Needs PyYAML.
+        """
+        return configs.to_yaml(serialize_whole(self), **options)
 
     @classmethod
     def from_config(

@@ -174,7 +174,8 @@ def race(
     if isinstance(model, (str, os.PathLike)):
         if x is not None or y is not None:
             raise ParameterError("race: data are taken for a model, not for a file; load the model first")
-        saving.read_model(model)
+        with saving.reading_model(model):
+            pass  # it is a model's file
         try:
             return _race_apart(replace(course, model=os.path.abspath(model)), names, devices, budget)
         except UnknownElsewhereError as problem:

@@ -86,6 +86,14 @@ class Variable:
         """Whether it lies with a backend; else it is on the host, or was not made yet."""
         return self._home is not None
 
+    def view(self) -> np.ndarray:
+        """The value, as an ndarray that is not to be changed, nor to be kept."""
+        with _moving:
+            if self._home is not None:
+                backend = self._home[0]
+                return np.asarray(backend.to_numpy(backend.read(self._handle)))
+            return self.numpy() if self._value is None else self._value
+
     def check(self, value: Any) -> np.ndarray:
         """A new value as it would be stored. Raises WeightsError when its shape is wrong."""
         try:
@@ -99,12 +107,12 @@ class Variable:
             )
         return _cast(array, self.dtype)
 
-    def assign(self, value: Any) -> None:
-        """Give a new value."""
+    def assign(self, value: Any, copy: bool = True) -> None:
+        """Give a new value. copy: someone else may change the array that was given."""
         array = self.check(value)
         with _moving:
             if self._home is None:
-                self._value = array.copy()
+                self._value = array.copy() if copy else array
             else:
                 backend, device = self._home
                 backend.assign(self._handle, backend.asarray(array, self.dtype, device))
@@ -113,7 +121,8 @@ class Variable:
         """The backend's own variable on a device, moved there if it is elsewhere."""
         with _moving:
             if self._home is None or self._home[0] is not backend or self._home[1] != device:
-                value = self.numpy()
+                # The backend makes a place of its own; what another one holds might be shared with it.
+                value = self.view() if self._home is None else self.numpy()
                 self._handle = backend.variable(value, self.spec.trainable, device, memory, self.dtype)
                 self._home, self._value = (backend, device), None
                 for other in self.users:

@@ -6,11 +6,12 @@ written replaces what was there once it is complete.
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from layerhub import __version__
 from layerhub.errors import FileFormatError, ParameterError
@@ -33,7 +34,7 @@ class Held(NamedTuple):
 
     entry: Mapping[str, Any]
     compiled: Mapping[str, Any] | None
-    weights: bytes
+    weights: files.Window
     numbers: Mapping[str, Any]
     old: bool
     name: str
@@ -42,43 +43,52 @@ class Held(NamedTuple):
 def save_model(model: Any, entry: Mapping[str, Any], path: PathLike) -> None:
     """Write a model to a ``.keras`` archive, or to ``.h5``. entry: the model as ``serialize_model`` describes it."""
     suffix = Path(path).suffix
-    if suffix == ".keras":
-        content = _archived(model, entry)
-        with files.replacing(path) as file:
-            archive.write(file, *content)
-    elif suffix in OLD:
-        with files.replacing(path) as file, hdf5.writing(file) as opened:
-            legacy.write_model(opened, model, entry, KERAS)
-    else:
+    if suffix not in (".keras", *OLD):
         raise ParameterError(f"{model.name}: a model is saved as a file with the suffix .keras, not {str(path)!r}")
+    hdf5.library()
+    with files.replacing(path) as file:
+        if suffix == ".keras":
+            _write_archive(file, model, entry)
+            return
+        with hdf5.writing(file) as opened:
+            legacy.write_model(opened, model, entry, KERAS)
 
 
-def _archived(model: Any, entry: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """The members of an archive: metadata, config, weights."""
+def _write_archive(file: IO[bytes], model: Any, entry: Mapping[str, Any]) -> None:
     arrays, numbers = training.state_of(model)
-    buffer = io.BytesIO()
-    with hdf5.writing(buffer) as opened:
-        hdf5.write(opened, weights.arrays_of(model) | arrays, weights.names_of(model))
     compiled = training.compile_config(model)
     config = dict(entry) | ({} if compiled is None else {"compile_config": compiled})
     metadata = {"keras_version": KERAS, "layerhub": {"version": __version__, "training": numbers}}
-    return metadata, config, buffer.getvalue()
+
+    def write_weights(part: IO[bytes]) -> None:
+        with hdf5.writing(part) as opened:
+            hdf5.write(opened, chain(weights.arrays_of(model), arrays.items()), weights.names_of(model))
+
+    archive.write(file, metadata, config, write_weights)
 
 
-def read_model(path: PathLike) -> Held:
+@contextmanager
+def reading_model(path: PathLike) -> Iterator[Held]:
     """What a file holds of a model; its content says of which kind it is. Raises FileFormatError for any other file."""
     name = str(path)
     with files.opened(path) as file:
         start = file.read(len(hdf5.MAGIC))
-        file.seek(0)
         if start != hdf5.MAGIC:
-            found = archive.read(file, name)
-            return Held(found.config, found.config.get("compile_config"), found.weights, _told(found), False, name)
-        content = file.read()
-    with hdf5.reading(io.BytesIO(content), name) as opened:
-        if not legacy.recognised(opened):
-            raise FileFormatError("it has weights alone; make the model, and let it load_weights")
-        return Held(legacy.entry_in(opened), legacy.compiled_in(opened), content, {}, True, name)
+            with archive.reading(file, name) as found:
+                yield Held(found.config, found.config.get("compile_config"), found.weights, _told(found), False, name)
+            return
+        window = files.Window(file)
+        with hdf5.reading(window, name) as opened:
+            if not legacy.recognised(opened):
+                raise FileFormatError("it has weights alone; make the model, and let it load_weights")
+            entry, compiled = legacy.entry_in(opened), legacy.compiled_in(opened)
+        yield Held(entry, compiled, window, {}, True, name)
+
+
+def as_meant(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A model that a text describes, as it is said now, where the text says that Keras 1 or 2 wrote it."""
+    said = entry.get("keras_version")
+    return legacy.modern(entry) if isinstance(said, str) and legacy.number_of(said) < 3 else entry
 
 
 def _told(held: archive.Archive) -> dict[str, Any]:
@@ -97,13 +107,11 @@ def restore(model: Any, held: Held, objects: Mapping[str, Any], compile: bool) -
     compiled = bool(compile and held.compiled)
     if compiled:
         training.compile_from(model, held.compiled or {}, objects)
-    with hdf5.reading(io.BytesIO(held.weights), held.name) as opened:
-        found, stand = _values(opened, model), None
+    with hdf5.reading(held.weights, held.name) as opened:
+        weights.assign(_values(opened, model))
         if compiled:
-            stand = training.read(model, opened, held.numbers, legacy.optimizer_in(opened) if held.old else None)
-    weights.assign(found)
-    if stand is not None:
-        training.resume(model, stand)
+            row = legacy.optimizer_in(opened) if held.old else None
+            training.resume(model, training.read(model, opened, held.numbers, row))
 
 
 def _values(opened: Any, model: Any, by_name: bool = False, skip_mismatch: bool = False) -> weights.Values:
@@ -121,6 +129,7 @@ def save_weights(model: Any, path: PathLike) -> None:
     suffix = Path(path).suffix
     if suffix not in (*OLD, ".safetensors"):
         raise ParameterError(f"{model.name}: weights are saved as .weights.h5 or .safetensors, not {str(path)!r}")
+    (tensors if suffix == ".safetensors" else hdf5).library()
     with files.replacing(path) as file:
         if suffix == ".safetensors":
             tensors.write(file, model)
@@ -139,14 +148,16 @@ def load_weights(model: Any, path: PathLike, by_name: bool = False, skip_mismatc
 
 def _weights_in(model: Any, path: PathLike, by_name: bool, skip_mismatch: bool) -> weights.Values:
     name = str(path)
-    with files.opened(path) as file:
+    with files.opened(path) as file, ExitStack() as stack:
         start = file.read(9)
         file.seek(0)
         if start.startswith(archive.MAGIC):
-            file = io.BytesIO(archive.read(file, name).weights)
+            window = stack.enter_context(archive.reading(file, name)).weights
         elif tensors.recognised(start):
             return tensors.read(file, name, model)
-        elif not start.startswith(hdf5.MAGIC):
+        elif start.startswith(hdf5.MAGIC):
+            window = files.Window(file)
+        else:
             raise FileFormatError(f"{name} holds no weights: it is neither HDF5, nor safetensors, nor a .keras archive")
-        with hdf5.reading(file, name) as opened:
+        with hdf5.reading(window, name) as opened:
             return _values(opened, model, by_name, skip_mismatch)

@@ -16,8 +16,8 @@ import numpy as np
 
 from layerhub import ops
 from layerhub.errors import FileFormatError, WeightsError
-from layerhub.saving import dialect, hdf5, training
-from layerhub.saving.weights import Values
+from layerhub.saving import dialect, hdf5, text, training
+from layerhub.saving.weights import Values, value_of
 from layerhub.variable import Variable
 
 LIMIT = 60_000
@@ -39,27 +39,33 @@ dialect.KNOWN["keras2_hard_sigmoid"] = keras2_hard_sigmoid
 
 def recognised(opened: Any) -> bool:
     """Whether an HDF5 file is one of these."""
-    return "layer_names" in opened.attrs or "layer_names0" in opened.attrs or "model_weights" in opened
+    named = opened.has("layer_names") or opened.has("layer_names0")
+    return named or hdf5.member(opened, "model_weights") is not None
 
 
 def version(opened: Any) -> int:
     """The version of Keras that wrote the file: 1, 2 or 3."""
-    group = opened if "keras_version" in opened.attrs else _weights_group(opened)
-    said = _text(group.attrs.get("keras_version", "1"))
-    return int(said[0]) if said[:1].isdecimal() else 1
+    group = opened if opened.has("keras_version") else _weights_group(opened)
+    said = hdf5.attribute(group, "keras_version")
+    return number_of(_text(said))
+
+
+def number_of(version: str) -> int:
+    """The first number of a version of Keras; 1 where there is none, which early files of Keras 1 have not."""
+    return int(version[0]) if version[:1].isdecimal() and version.isascii() else 1
 
 
 def entry_in(opened: Any) -> dict[str, Any]:
     """The model that a file describes, as an entry of a config."""
-    if "model_config" not in opened.attrs:
+    if not opened.has("model_config"):
         raise FileFormatError("the file has weights alone; make the model, and let it load_weights")
     entry = _json(opened, "model_config")
-    return entry if version(opened) >= 3 else _modern(entry)
+    return entry if version(opened) >= 3 else modern(entry)
 
 
 def compiled_in(opened: Any) -> dict[str, Any] | None:
     """How the model of a file was compiled, as Keras 3 says it; None if it was not."""
-    if "training_config" not in opened.attrs:
+    if not opened.has("training_config"):
         return None
     found = _json(opened, "training_config")
     if isinstance(found.get("optimizer_config"), dict):
@@ -80,13 +86,13 @@ def _renamed(optimizer: dict[str, Any]) -> dict[str, Any]:
     return optimizer | {"config": config}
 
 
-def _modern(value: Any) -> Any:
+def modern(value: Any) -> Any:
     """A config of Keras 1 or 2 as it is said now."""
     if isinstance(value, list):
-        return [_modern(part) for part in value]
+        return [modern(part) for part in value]
     if not isinstance(value, Mapping):
         return value
-    found = {key: _modern(part) for key, part in value.items()}
+    found = {key: modern(part) for key, part in value.items()}
     config = found.get("config")
     if "class_name" not in found or not isinstance(config, dict):
         return found
@@ -107,7 +113,7 @@ def _modern(value: Any) -> Any:
 def read(opened: Any, model: Any, by_name: bool, skip_mismatch: bool) -> Values:
     """The values that a file has for the weights of a model. See ``Network.load_weights``."""
     group = _weights_group(opened)
-    backend = _text(group.attrs.get("backend", ""))
+    backend = _text(hdf5.attribute(group, "backend"))
     if backend in ("theano", "cntk"):
         raise FileFormatError(f"the file was written by Keras on {backend}, whose kernels lie otherwise")
     names = [name for name in _names(group, "layer_names") if _names(_layer(group, name), "weight_names")]
@@ -138,7 +144,7 @@ def _of_layer(group: Any, name: str, layer: Any) -> Values:
     if len(datasets) != len(variables):
         raise WeightsError(f"the file has {len(datasets)} arrays of {name}, {layer.label} has {len(variables)} weights")
     return [
-        (variable, hdf5.array(dataset, f"{name}/{k}", variable.shape, variable.path))
+        (variable, value_of(dataset, f"{name}/{k}", variable))
         for k, (variable, dataset) in enumerate(zip(variables, datasets, strict=True))
     ]
 
@@ -150,7 +156,8 @@ def _variables(layer: Any) -> list[Variable]:
 
 
 def _weights_group(opened: Any) -> Any:
-    return opened if "model_weights" not in opened else hdf5.member(opened, "model_weights")
+    found = hdf5.member(opened, "model_weights")
+    return opened if found is None else found
 
 
 def _layer(group: Any, name: str) -> Any:
@@ -171,13 +178,18 @@ def _datasets(group: Any) -> list[Any]:
 
 def _names(group: Any, attribute: str) -> list[str]:
     """A list of names that an attribute holds, or several, where they are too many for one."""
-    parts = [attribute] if attribute in group.attrs else []
+    parts = [attribute] if group.has(attribute) else []
     while not parts or parts[0] != attribute:
         name = f"{attribute}{len(parts)}"
-        if name not in group.attrs:
+        if not group.has(name):
             break
         parts.append(name)
-    return [_text(name) for part in parts for name in np.ravel(group.attrs[part]) if not isinstance(name, np.floating)]
+    return [
+        _text(name)
+        for part in parts
+        for name in np.ravel(hdf5.attribute(group, part))
+        if not isinstance(name, np.floating)
+    ]
 
 
 def _text(value: Any) -> str:
@@ -185,13 +197,8 @@ def _text(value: Any) -> str:
 
 
 def _json(opened: Any, attribute: str) -> dict[str, Any]:
-    try:
-        found = json.loads(_text(opened.attrs[attribute]))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as problem:
-        raise FileFormatError(f"its {attribute} is no JSON: {problem}") from None
-    if not isinstance(found, dict):
-        raise FileFormatError(f"its {attribute} is no JSON object")
-    return found
+    found = hdf5.attribute(opened, attribute)
+    return text.json_object(found if isinstance(found, bytes) else str(found), f"its {attribute}")
 
 
 # Writing
@@ -207,7 +214,7 @@ def write_weights(opened: Any, model: Any, version: str) -> None:
         names = [f"{variable.path}:0" for variable in variables]
         _list(group, "weight_names", names)
         for name, variable in zip(names, variables, strict=True):
-            group.create_dataset(name, data=variable.numpy())
+            group.create_dataset(name, data=variable.view())
 
 
 def write_model(opened: Any, model: Any, entry: Mapping[str, Any], version: str) -> None:

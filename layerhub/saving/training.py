@@ -136,7 +136,10 @@ def read(model: Any, opened: Any, numbers: Mapping[str, Any], row: Sequence[Any]
     numbers: what is counted, as far as it is known. row: the variables of its optimizer, where they are not in their
     place. Raises FileFormatError and WeightsError.
     """
-    rows, told = _of_keras(model, hdf5.numbered(opened, VARIABLES) if row is None else row)
+    datasets = hdf5.numbered(opened, VARIABLES) if row is None else row
+    if len(datasets) > 2 or numbers.get("step"):
+        model.executor  # noqa: B018  weights go to their device first, and are held once when the slots come
+    rows, told = _of_keras(model, datasets)
     told |= {name: value for name, value in numbers.items() if name in COUNTED}
     wrong = {name: value for name, value in told.items() if not _counts(value)}
     if wrong:
@@ -261,7 +264,7 @@ def _of_keras(model: Any, datasets: Sequence[Any]) -> tuple[dict[Variable, Row],
         return {}, told
     told["step"] = _scalar(datasets[0])
     weights, alone = model.trainable_weights, optimizer is model.optimizer
-    firsts = [_first_row(model, weight) for weight in weights]
+    firsts = [_outline(_first_row(model, weight)) for weight in weights]
     wide = [_widened(optimizer, weight, row, alone) for weight, row in zip(weights, firsts, strict=True)]
     begin = 2 if isinstance(optimizer.learning_rate, float) else 1
     places = _numbers(optimizer, wide, begin)
@@ -294,6 +297,11 @@ def _numbers(optimizer: Optimizer, rows: Sequence[Sequence[Any]], begin: int) ->
 def _first_row(model: Any, variable: Variable) -> Row:
     """The slots of a weight before the first step."""
     return Movement(registry(), model.backend, model.optimizer, [variable]).start(0)
+
+
+def _outline(row: Row) -> Row:
+    """Arrays of the same shapes and types, which take no memory."""
+    return tuple(np.broadcast_to(np.zeros((), slot.dtype), slot.shape) for slot in row)
 
 
 def _read_row(datasets: Sequence[Any], shapes: Sequence[tuple[int, ...]], path: str, variable: Variable) -> Row:

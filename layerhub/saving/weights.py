@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,18 @@ STATES = "layerhub/states"
 
 
 Values = list[tuple[Variable, np.ndarray]]
-"""Weights, each with the value that a file has for it."""
+"""Weights, each with the value that a file has for it, checked by ``Variable.check``."""
 
 
-def arrays_of(model: Any) -> dict[str, np.ndarray]:
-    """All weights of a model, and the states that its layers keep, by their paths in a file."""
-    found = {path: variable.numpy() for path, variable in tree.places(model).items()}
-    return found | {f"{STATES}/{k}": variable.numpy() for k, variable in enumerate(states_of(model))}
+def arrays_of(model: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """All weights of a model, and the states that its layers keep, by their paths in a file; each when it is asked for.
+
+    They are to be read only.
+    """
+    for path, variable in tree.places(model).items():
+        yield path, variable.view()
+    for k, variable in enumerate(states_of(model)):
+        yield f"{STATES}/{k}", variable.view()
 
 
 def states_of(model: Any) -> list[Variable]:
@@ -44,16 +50,18 @@ def read(opened: Any, model: Any) -> Values:
     places = tree.places(model)
     _check_counts(opened, places)
     _check_layers(opened, model)
-    found = [
-        (variable, hdf5.array(hdf5.member(opened, path), path, variable.shape, variable.path))
-        for path, variable in places.items()
-    ]
+    found = [(variable, value_of(hdf5.member(opened, path), path, variable)) for path, variable in places.items()]
     kept = states_of(model)
     if len(hdf5.numbered(opened, STATES)) == len(kept):
         for k, variable in enumerate(kept):
             path = f"{STATES}/{k}"
-            found.append((variable, hdf5.array(hdf5.member(opened, path), path, variable.shape, variable.path)))
+            found.append((variable, value_of(hdf5.member(opened, path), path, variable)))
     return found
+
+
+def value_of(dataset: Any, path: str, variable: Variable) -> np.ndarray:
+    """The value that a dataset has for a weight, as it will be stored. Raises FileFormatError and WeightsError."""
+    return variable.check(hdf5.array(dataset, path, variable.shape, variable.path))
 
 
 def _check_counts(opened: Any, places: dict[str, Variable]) -> None:
@@ -82,7 +90,6 @@ def _check_layers(opened: Any, model: Any) -> None:
 
 
 def assign(values: Values) -> None:
-    """Give weights the values of a file, all of them or none."""
-    checked = [(variable, variable.check(value)) for variable, value in values]
-    for variable, value in checked:
-        variable.assign(value)
+    """Give weights the values of a file, which nobody else holds, and which have been checked: all of them or none."""
+    for variable, value in values:
+        variable.assign(value, copy=False)

@@ -114,7 +114,7 @@ def rewritten(path, changes, compression=zipfile.ZIP_STORED):
         ({"config.json": b'{"class_name": "Sequential", "config": {}}'}, "describes no model"),
         ({"config.json": b'{"class_name": "Sequential", "config": {"layers": [3]}}'}, "describes no model"),
         ({"config.json": b'{"class_name": "Functional", "config": {"layers": [3]}}'}, "a layer of a model is"),
-        ({"model.weights.h5": b"nothing"}, "no HDF5 file"),
+        ({"model.weights.h5": b"nothing"}, "HDF5 file is none"),
         ({"../escaped": b""}, "leads out"),
         ({"/escaped": b""}, "leads out"),
         ({"assets\\..\\..\\escaped": b""}, "leads out"),
