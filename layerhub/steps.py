@@ -19,6 +19,7 @@ from layerhub.errors import DataError
 from layerhub.execution import Batch, Executor
 from layerhub.feeding import Fed
 from layerhub.graph import unwrapped
+from layerhub.spec.metrics import ratio
 
 
 @dataclass
@@ -166,7 +167,7 @@ class Stepped(Fed):
         executor = self.executor
         *sums, count = executor.loss_state
         figures = zip(self._metrics, executor.metric_state, strict=True)
-        return {name: total / count for name, total in zip(self._loss_names, sums, strict=True)} | {
+        return {name: ratio(executor.xp, total, count) for name, total in zip(self._loss_names, sums, strict=True)} | {
             term.name: term.metric.figure(executor.xp, state) for term, state in figures
         }
 
@@ -191,10 +192,10 @@ class Stepped(Fed):
             found = getattr(self, name)(pack_x_y_sample_weight(inputs, targets, weights))
         finally:
             self._step = None
-        if name == "train_step" and executor.step == before:
-            executor.step += 1  # the framework's own optimizer moved the weights
         if name != "predict_step" and not isinstance(found, Mapping):
             raise DataError(f"{self.name}: {name} must return logs, a dict by name, not {found!r:.80}")
+        if name == "train_step" and executor.step == before:
+            executor.step += 1  # the framework's own optimizer moved the weights
         if step.measured and set(found) == {"loss", *self.metrics_names}:
             return None
         return found
@@ -217,7 +218,7 @@ class Stepped(Fed):
         return executor
 
     def _listed_outputs(self, y_pred: Any) -> list[Any]:
-        found = listed(y_pred, self.output_names)
+        found = list(y_pred) if isinstance(y_pred, (list, tuple)) else listed(y_pred, self.output_names)
         if len(found) != len(self.outputs):
             raise DataError(f"{self.name} has {len(self.outputs)} outputs, {len(found)} were given as y_pred")
         return found

@@ -84,7 +84,11 @@ class Loss(ValueSpec, abstract=True):
 
     def define(self, xp: Any, y_true: Any, y_pred: Any) -> Any:
         """The values: y_pred's shape without the last axis."""
-        raise NotImplementedError
+        return self.call(y_true, y_pred)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The same by functions of ``layerhub.ops``: a loss of one's own overrides this, or ``define``."""
+        raise StateError(f"{type(self).__name__} must have call(y_true, y_pred), or define(xp, y_true, y_pred)")
 
     def counts(self, xp: Any, y_true: Any) -> Any:
         """Which values count, or None for all."""

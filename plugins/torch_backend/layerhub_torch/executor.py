@@ -109,8 +109,9 @@ def compiled(run: Callable[..., tuple]) -> Callable[..., tuple]:
         try:
             return made(*arguments)
         except TorchDynamoException as problem:
+            why = " ".join(str(problem).partition("\n\n")[0].split())
             raise BackendError(
-                f"compile(jit_compile=True): torch.compile cannot compile this model here ({problem!s:.300}); it needs "
+                f"compile(jit_compile=True): torch.compile cannot compile this model here ({why:.300}); it needs "
                 "a C++ compiler, and on GPUs triton; leave jit_compile out to run the model as it is"
             ) from problem
 
