@@ -191,7 +191,7 @@ class Compiled(Network):
         if self.optimizer is not None and before.movement is not None:
             before.settle()
             after.resting = before.resting | before.held_slots()
-            after.scaling = before.scaling
+            after.scaling, after.swapped = before.scaling, before.swapped
             # What was frozen or thawed since then takes effect where it would have without the move.
             after.prepare([before.program.variables[i] for i in before.trainable])
             after.load_metric_values(before.metric_values())

@@ -127,9 +127,9 @@ class Arrays:
         """All of them as one batch."""
         return self.inputs, self.targets, self.weights
 
-    def batches(self, batch_size: int, order: np.ndarray | None = None) -> Iterator[HostBatch]:
-        """Batches in the given order of samples."""
-        for start in range(0, self.count, batch_size):
+    def batches(self, batch_size: int, order: np.ndarray | None = None, skip: int = 0) -> Iterator[HostBatch]:
+        """Batches in the given order of samples, without the first ones that are to be skipped."""
+        for start in range(skip * batch_size, self.count, batch_size):
             part: Any = slice(start, start + batch_size)
             if order is not None:
                 part = order[part]
@@ -168,6 +168,19 @@ class Source:
         """The same, but from the beginning where there is a way back to it."""
         return self.epoch(steps)
 
+    def rest(self, steps: int | None, done: int) -> Iterator[HostBatch]:
+        """The batches of an epoch of which some were done before ``go_to``."""
+        return self.epoch(None if steps is None else steps - done)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """How many passes were begun, and how many batches were taken in the last one; (0, 0): none is under way."""
+        raise NotImplementedError
+
+    def go_to(self, place: tuple[int, int]) -> None:
+        """Be where another process was, without looking at the batches that are passed over."""
+        raise NotImplementedError
+
 
 class Cut(Source):
     """Arrays, cut into batches. order: gives the order of samples of another pass; None is the order they have."""
@@ -183,9 +196,23 @@ class Cut(Source):
     def epoch(self, steps: int | None = None) -> Iterator[HostBatch]:
         """As in Keras: with a number of steps, an epoch goes on where the last one stopped, and ends with the data."""
         if steps is None or self._left is None:
-            self._left = self.arrays.batches(self.batch_size, None if self._order is None else self._order())
-            self._coming = self.steps
-        return self._batches(self._left, steps)
+            self.go_to((1, 0))
+        return self.rest(steps, 0)
+
+    def rest(self, steps: int | None, done: int) -> Iterator[HostBatch]:
+        assert self._left is not None
+        return self._batches(self._left, None if steps is None else steps - done)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return (0, 0) if self._left is None else (1, self.steps - self._coming)
+
+    def go_to(self, place: tuple[int, int]) -> None:
+        passes, taken = place
+        if passes:
+            order = None if self._order is None else self._order()
+            self._left = self.arrays.batches(self.batch_size, order, taken)
+            self._coming = self.steps - taken
 
     def _batches(self, left: Iterator[HostBatch], steps: int | None) -> Iterator[HostBatch]:
         for batch in islice(left, steps):
@@ -204,6 +231,7 @@ class Stream(Source):
     def __init__(self, source: Iterable[Any], check: Callable[[Any, Any, Any], Arrays]):
         self.source, self.check = source, check
         self.iterator: Iterator[Any] | None = None
+        self._place = (0, 0)
 
     @property
     def steps(self) -> int | None:
@@ -214,8 +242,8 @@ class Stream(Source):
         taken = 0
         while steps is None or taken < steps:
             if self.iterator is None:
-                self.iterator = iter(self.source)
-            item = next(self.iterator, _END)
+                self._begin()
+            item = next(self.iterator, _END)  # type: ignore[arg-type]
             if item is _END:
                 self.iterator = None
                 if steps is None:
@@ -225,8 +253,29 @@ class Stream(Source):
                 if taken == 0 and next(iter(self.source), _END) is _END:
                     raise DataError("the data have no batches")
                 continue
-            yield self.checked(item)
             taken += 1
+            self._place = (self._place[0], self._place[1] + 1)
+            yield self.checked(item)
+
+    def _begin(self) -> None:
+        """Begin another pass."""
+        self.iterator, self._place = iter(self.source), (self._place[0] + 1, 0)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self._place
+
+    def go_to(self, place: tuple[int, int]) -> None:
+        # Of passes that were done one item is taken, so that what draws an order for each of them draws as many.
+        passes, taken = place
+        while self._place[0] < passes:
+            if self.iterator is not None:
+                next(self.iterator, None)
+            self._begin()
+        for _ in range(taken - self._place[1]):
+            if self.iterator is None or next(self.iterator, _END) is _END:
+                raise DataError(f"the data end before batch {taken}, after which training is to go on")
+        self._place = place
 
     def again(self, steps: int | None = None) -> Iterator[HostBatch]:
         if not isinstance(self.source, Iterator):
@@ -235,7 +284,8 @@ class Stream(Source):
 
     def first(self) -> Any:
         """The first item, which stays among those to come."""
-        self.iterator = iter(self.source)
+        self._begin()
+        assert self.iterator is not None
         item = next(self.iterator, _END)
         if item is _END:
             raise DataError("the data have no batches")
@@ -265,6 +315,15 @@ class Sequenced(Stream):
         self._tell("on_epoch_begin")
         yield from super().epoch(steps)
         self._tell("on_epoch_end")
+
+    def go_to(self, place: tuple[int, int]) -> None:
+        # The order of a pass is the model's to draw, and batches come by number: what is done needs no look at all.
+        passes, taken = place
+        if passes:
+            self._place = (passes - 1, 0)
+            self._begin()
+            assert self.iterator is not None
+            self.iterator, self._place = islice(self.iterator, taken, None), place
 
     def _tell(self, hook: str) -> None:
         told = getattr(self.data, hook, None)

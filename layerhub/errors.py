@@ -42,6 +42,10 @@ class StateError(LayerHubError, RuntimeError):
     """Something was asked for too early: before a layer has weights, before a model is compiled."""
 
 
+class TrainingError(LayerHubError, RuntimeError):
+    """Training cannot go on."""
+
+
 class FileFormatError(LayerHubError, ValueError):
     """A file is damaged, or is not what it should be. Nothing was changed."""
 

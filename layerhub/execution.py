@@ -103,8 +103,10 @@ class Executor:
 
     step: how many training steps were taken. stale: a variable has moved away since it was bound.
     movement: what the optimizer does, once training is prepared. resting: the slots of weights that are frozen.
-    scaling: the scale of the loss, where there is one.
+    scaling: the scale of the loss, where there is one. swapped: weights and their moving averages are exchanged.
     """
+
+    swapped = False
 
     def __init__(self, backend: Any, program: Program, device: str | None = None):
         self.backend, self.program = backend, program
@@ -410,6 +412,8 @@ class Executor:
 
     def finalize(self) -> None:
         """Put moving averages in the place of the weights that have them."""
+        if self.swapped:
+            self.swap_averages()
         for place, average in self.averages():
             self._trained()[place].assign(average)
 
@@ -423,6 +427,7 @@ class Executor:
             rows[place] = tuple(row)
             weight.assign(average)
         self.load_slots(rows)
+        self.swapped = not self.swapped
 
     def store(self, training: bool, updates: Sequence[Any]) -> None:
         """New values for the weights that a call computes by itself, such as moving averages."""

@@ -163,8 +163,9 @@ class Fed(Compiled):
         return np.concatenate([rows.ravel(), np.arange(full * batch_size, count)])
 
     def _shuffled(self, count: int) -> np.ndarray:
-        """An order, from the model's seed and the number of the epoch: the same on every backend."""
+        """Another order, from the model's seed and how many there were before: the same on every backend."""
         stream = RandomStream.at(self.seed, "shuffle").during(self._epochs_begun)
+        self._epochs_begun += 1
         bits = HOST.random_bits(stream, (count, 2))
         return np.lexsort((bits[:, 0], bits[:, 1]))
 

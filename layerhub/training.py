@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from layerhub.callbacks import Callback, CallbackList, History, ProgbarLogger
+from layerhub.callbacks import Callback, CallbackList, History
+from layerhub.callbacks.progress import verbosity
 from layerhub.data import Arrays, Cut, HostBatch, Source, apart, warn_of_the_end
 from layerhub.errors import DataError
 from layerhub.execution import Batch, Executor
@@ -18,12 +19,22 @@ from layerhub.graph import unwrapped
 from layerhub.steps import Stepped
 
 
+class Going(NamedTuple):
+    """Where fit goes on: in which epoch, and after how many of its batches. source: its data."""
+
+    epoch: int
+    batches: int = 0
+    source: Any = None
+
+
 class Trainable(Stepped, Generators):
     """A network that can be trained."""
 
     stop_training = False
     stop_evaluating = False
     stop_predicting = False
+    _going = Going(0)
+    """Where the running fit begins; a callback may change that when it is told that training begins."""
 
     def fit(
         self,
@@ -67,37 +78,36 @@ class Trainable(Stepped, Generators):
         )  # fmt: skip
         self._ready_to_train(needs_loss=labelled)
         steps = steps_per_epoch if steps_per_epoch is not None else source.steps
-        verbose = 1 if verbose == "auto" else int(verbose)
-        history = History()
-        told = CallbackList(
-            [history, *([ProgbarLogger()] if verbose else []), *(callbacks or ())],
-            self,
-            {"epochs": epochs, "steps": steps, "verbose": verbose},
-        )
-        self.history, self.stop_training = history, False
-        told.tell("on_train_begin", {})
-        logs: dict[str, Any] = {}
-        for epoch in range(initial_epoch, epochs):
-            self.executor.reset_metrics()
-            told.tell("on_epoch_begin", epoch, {})
-            logs = self._epoch(source, steps_per_epoch, told)
-            if validation is not None and validates(validation_freq, epoch):
-                measured = self._measure(validation, validation_steps, told)
-                logs |= {f"val_{name}": value for name, value in measured.items()}
-            told.tell("on_epoch_end", epoch, logs)
-            if self.stop_training:
-                break
-        if epochs > initial_epoch:
-            self.executor.finalize()
-        told.tell("on_train_end", logs)
+        verbose = verbosity(verbose)
+        told = CallbackList(callbacks, True, bool(verbose), self, epochs=epochs, steps=steps, verbose=verbose)
+        history = self.history = told.find(History)
+        self.stop_training, self._going = False, Going(initial_epoch, 0, source)
+        with told:
+            told.tell("on_train_begin", {})
+            logs: dict[str, Any] = {}
+            for epoch in range(self._going.epoch, epochs):
+                if self.stop_training:
+                    break
+                done = self._going.batches if epoch == self._going.epoch else 0
+                if not done:
+                    self.executor.reset_metrics()
+                told.tell("on_epoch_begin", epoch, {})
+                logs = self._epoch(source, steps_per_epoch, told, done)
+                if validation is not None and validates(validation_freq, epoch):
+                    measured = self._measure(validation, validation_steps, told)
+                    logs |= {f"val_{name}": value for name, value in measured.items()}
+                told.tell("on_epoch_end", epoch, logs)
+            if epochs > initial_epoch:
+                self.executor.finalize()
+            told.tell("on_train_end", logs)
         return history
 
-    def _epoch(self, source: Source, steps: int | None, told: CallbackList) -> dict[str, Any]:
-        """Train for one epoch; returns its logs."""
+    def _epoch(self, source: Source, steps: int | None, told: CallbackList, done: int) -> dict[str, Any]:
+        """Train for one epoch, so many of whose batches are done; returns its logs."""
         own_step, wants_logs = self._overrides("train_step"), told.listens("on_train_batch_end")
         given: Mapping[str, Any] | None = None
-        taken = 0
-        batches = source.epoch(steps)
+        taken = done
+        batches = source.rest(steps, done) if done else source.epoch(steps)
         for hosts in _together(batches, self._running.together):
             told.tell("on_train_batch_begin", taken, {})
             # Asked for anew at each step: a callback may have moved the model.
@@ -110,13 +120,16 @@ class Trainable(Stepped, Generators):
                 executor.train_batches(arrays)
             taken += len(hosts)
             if wants_logs:
-                told.tell("on_train_batch_end", taken - 1, self._logs(given))
+                told.tell("on_train_batch_end", taken - 1, self._figures("on_train_batch_end", told, given))
             if self.stop_training:
                 break
         else:
             self._check_taken("fit", taken, steps)
-        self._epochs_begun += 1
         return self._logs(given)
+
+    def _figures(self, hook: str, told: CallbackList, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What is told of a batch: nothing, where nobody would look at it."""
+        return self._logs(given) if told.wants_figures(hook) else {}
 
     def _check_taken(self, what: str, taken: int, steps: int | None) -> None:
         if not taken:
@@ -152,9 +165,13 @@ class Trainable(Stepped, Generators):
         check = self._labelled if labelled else self._data
         source = self._source("evaluate", check, x, y, sample_weight, batch_size, steps)
         self._ready(needs_loss=labelled)
-        told = CallbackList(callbacks or (), self, {"steps": steps or source.steps, "verbose": verbose})
-        logs = self._measure(source, steps, told)
+        with self._audience(callbacks, steps or source.steps, verbosity(verbose)) as told:
+            logs = self._measure(source, steps, told)
         return logs if return_dict else self._as_keras(logs)
+
+    def _audience(self, callbacks: Any, steps: int | None, verbose: int) -> CallbackList:
+        """Whoever is told of an evaluation or a prediction."""
+        return CallbackList(callbacks, add_progbar=bool(verbose), model=self, steps=steps, verbose=verbose)
 
     def _measure(self, source: Source, steps: int | None, told: CallbackList) -> dict[str, Any]:
         """Losses and metrics on data, leaving alone what training has gathered."""
@@ -176,7 +193,7 @@ class Trainable(Stepped, Generators):
                 executor.test_batches(arrays)
             taken += len(hosts)
             if wants_logs:
-                told.tell("on_test_batch_end", taken - 1, self._logs(given))
+                told.tell("on_test_batch_end", taken - 1, self._figures("on_test_batch_end", told, given))
             if self.stop_evaluating:
                 break
         logs = self._logs(given)
@@ -195,22 +212,22 @@ class Trainable(Stepped, Generators):
         """The outputs for data, as ndarrays, computed batch by batch; no more than a batch is on the device."""
         check = lambda x, y=None, w=None, batch=True: self._data(x, batch=batch)
         source = self._source("predict", check, x, None, None, batch_size, steps)
-        told = CallbackList(callbacks or (), self, {"steps": steps or source.steps, "verbose": verbose})
-        self.stop_predicting, wants_outputs = False, told.listens("on_predict_batch_end")
-        told.tell("on_predict_begin", {})
-        gathered = Gathered(source.arrays.count if isinstance(source, Cut) else None)
-        taken = 0
-        for hosts in _together(source.again(steps), self._running.together):
-            told.tell("on_predict_batch_begin", taken, {})
-            found = [self._predicted(host) for host in hosts]
-            for outputs in found:
-                gathered.add(outputs)
-            taken += len(hosts)
-            if wants_outputs:
-                told.tell("on_predict_batch_end", taken - 1, {"outputs": _joined(found)})
-            if self.stop_predicting:
-                break
-        told.tell("on_predict_end", {})
+        with self._audience(callbacks, steps or source.steps, verbosity(verbose, False)) as told:
+            self.stop_predicting, wants_outputs = False, told.listens("on_predict_batch_end")
+            told.tell("on_predict_begin", {})
+            gathered = Gathered(source.arrays.count if isinstance(source, Cut) else None)
+            taken = 0
+            for hosts in _together(source.again(steps), self._running.together):
+                told.tell("on_predict_batch_begin", taken, {})
+                found = [self._predicted(host) for host in hosts]
+                for outputs in found:
+                    gathered.add(outputs)
+                taken += len(hosts)
+                if wants_outputs:
+                    told.tell("on_predict_batch_end", taken - 1, {"outputs": _joined(found)})
+                if self.stop_predicting:
+                    break
+            told.tell("on_predict_end", {})
         if not taken:
             if not isinstance(source, Cut):
                 raise DataError(f"{self.name}: the data have no batches")

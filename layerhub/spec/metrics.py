@@ -69,6 +69,8 @@ class Metric(ValueSpec, abstract=True):
 
     integer_targets: ClassVar[bool] = False
     logged: ClassVar[str] = ""
+    aim: ClassVar[Literal["min", "max"] | None] = None
+    """Which figure is the better one, where that is clear."""
     runtime: ClassVar[Runtime] = Runtime()
 
     @property
@@ -212,6 +214,8 @@ class MeanMetricWrapper(Metric):
 class RootMeanSquaredError(Metric):
     """The square root of the mean of (y_true - y_pred)**2"""
 
+    aim = "min"
+
     def values(self, xp: Any, y_true: Any, y_pred: Any) -> Any:
         away = y_pred - y_true
         return away * away
@@ -257,6 +261,7 @@ def _watched(name: str, source: type[Loss], *aliases: str, logged: str = "", sig
     body = {
         "__doc__": f"The mean over samples of: {of}{source.__doc__}", "__module__": __name__, "loss": loss,
         "aliases": aliases, "logged": logged, "sign": sign, "integer_targets": source.integer_targets,
+        "aim": "min" if sign == 1 else "max",
     }  # fmt: skip
     made: Any = type(name, (LossMetric,), body)
     made.parameters = shared | made.parameters
@@ -286,12 +291,16 @@ CategoricalHingeMetric = _watched("CategoricalHinge", CategoricalHinge)
 class Accuracy(Metric):
     """The share of predictions that are equal to their targets."""
 
+    aim = "max"
+
     def values(self, xp: Any, y_true: Any, y_pred: Any) -> Any:
         return xp.astype(y_pred == y_true, y_pred.dtype)
 
 
 class BinaryAccuracy(Metric):
     """The share of predictions on the right side of ``threshold``."""
+
+    aim = "max"
 
     threshold: Rate = 0.5
 
@@ -303,12 +312,16 @@ class BinaryAccuracy(Metric):
 class CategoricalAccuracy(Metric):
     """The share of one-hot targets whose class has the largest prediction."""
 
+    aim = "max"
+
     def values(self, xp: Any, y_true: Any, y_pred: Any) -> Any:
         return xp.astype(xp.argmax(y_true, axis=-1) == xp.argmax(y_pred, axis=-1), y_pred.dtype)
 
 
 class OfClasses(Metric, abstract=True):
     """A metric whose targets name a class along the last axis of the predictions."""
+
+    aim = "max"
 
     integer_targets = True
 
@@ -327,6 +340,8 @@ class SparseCategoricalAccuracy(OfClasses):
 class TopKCategoricalAccuracy(Metric):
     """The share of one-hot targets whose class has one of the ``k`` largest predictions; equal ones count as larger or
     smaller, whichever is better."""
+
+    aim = "max"
 
     k: Size = 5
 
@@ -504,11 +519,15 @@ def _places(xp: Any, x: Any) -> Any:
 class Precision(TopThresholded):
     """The share of right ones among the positive predictions."""
 
+    aim = "max"
+
     kept = (0, 1)
 
 
 class Recall(TopThresholded):
     """The share of positive targets that are predicted to be positive."""
+
+    aim = "max"
 
     kept = (0, 3)
 
@@ -523,6 +542,8 @@ class Constrained(Confusion, abstract=True):
 
     num_thresholds: how many thresholds, evenly from 0 to 1. class_id: only this class counts.
     """
+
+    aim = "max"
 
     def limits(self) -> tuple[float, ...]:
         return evenly(self.num_thresholds)
@@ -592,6 +613,8 @@ class AUC(Metric):
 
     Kept are the weights of positive and of negative targets between neighbouring thresholds.
     """
+
+    aim = "max"
 
     num_thresholds: Annotated[int, integer("an int, 2 or more", 2, (200, 3), (1, "a"))] = 200
     curve: Literal["ROC", "PR", "PRGAIN", "roc", "pr", "prgain"] = "ROC"
@@ -708,6 +731,8 @@ class FScore(Metric, abstract=True):
     ones of a sample are, unless they are 0.
     """
 
+    aim = "max"
+
     def shapes(self, y_pred: Shape) -> tuple[tuple[int, ...], ...]:
         if len(y_pred) != 2 or y_pred[-1] is None:
             raise DataError(f"{self!r}: predictions of shape {y_pred}; a row with one for each class was expected")
@@ -779,6 +804,8 @@ def _accept_iou_type(value: Any, owner: Any) -> Any:
 
 class Overlap(Metric, abstract=True):
     """The mean, over classes that occur, of the places that are rightly of a class by those that are or are said so."""
+
+    aim = "max"
 
     dtype: Annotated[Any, Domain("a float type", _accept_iou_type, invalid=("a", 3))] = keyword(
         default=None, kw_only=True
@@ -927,6 +954,8 @@ class R2Score(Metric):
     Means and squared deviations are merged from batch to batch by Chan et al. 1979, so that no digits cancel.
     """
 
+    aim = "max"
+
     logged = "r2_score"
 
     class_aggregation: Literal["uniform_average", "variance_weighted_average"] | None = "uniform_average"
@@ -967,6 +996,8 @@ class R2Score(Metric):
 
 class Correlation(Metric, abstract=True):
     """A correlation of targets and predictions along ``axis``, averaged over samples."""
+
+    aim = "max"
 
     axis: ClassVar[int] = -1
 
