@@ -87,17 +87,6 @@ def _fetched(x: Any, problem: Exception) -> np.ndarray:
     raise DataError(f"the data cannot be brought to the host: {problem}") from problem
 
 
-def apart(arrays: Iterable[np.ndarray], held: Iterable[Any]) -> list[np.ndarray]:
-    """Results as arrays of their own: copied where they are views, cannot be written to, or are ``held`` by others."""
-    taken, found = set(map(id, held)), []
-    for x in arrays:
-        if id(x) in taken or not (x.flags.owndata and x.flags.writeable):
-            x = np.array(x)
-        taken.add(id(x))
-        found.append(x)
-    return found
-
-
 # Arrays
 
 

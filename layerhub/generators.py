@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from layerhub.data import batches_of, is_stream
-from layerhub.errors import DataError, ParameterError
+from layerhub.errors import DataError, ParameterError, suggest
 from layerhub.feeding import whole
 from layerhub.spec.spellings import warn
 
@@ -17,6 +17,12 @@ IDLE = {
     "pickle_safe": False,
 }  # fmt: skip
 """How batches were drawn ahead of time. Here they are drawn when they are needed; a loader of a framework does more."""
+
+ARGUMENTS = """
+    x y batch_size epochs verbose callbacks validation_split validation_data shuffle class_weight sample_weight
+    initial_epoch steps_per_epoch validation_steps validation_batch_size validation_freq
+""".split()
+"""Those of ``fit``."""
 
 
 class Generators:
@@ -98,6 +104,17 @@ def _known(call: str, given: Mapping[str, Any], names: tuple[str, ...]) -> dict[
     if wrong is not None:
         raise ParameterError(f"{call} has no argument {wrong!r}; of Keras 1 it takes {', '.join((*names, *IDLE))}")
     return dict(given)
+
+
+def renamed(call: str, formerly: Mapping[str, Any], old: str, new: str, value: Any) -> Any:
+    """The value of an argument that has an old name too. Raises ParameterError for any other name."""
+    wrong = next((name for name in formerly if name != old), None)
+    if wrong is not None:
+        raise ParameterError(f"{call} has no argument {wrong!r}.{suggest(wrong, ARGUMENTS)}")
+    if old not in formerly:
+        return value
+    warn(f"{call}: {old} is an old spelling; say {new}=…")
+    return formerly[old]
 
 
 def _say(old: str, new: str, given: Mapping[str, Any]) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 
 from layerhub.callbacks import Callback, CallbackList, History
 from layerhub.callbacks.progress import verbosity
-from layerhub.data import Arrays, Cut, HostBatch, Source, apart, warn_of_the_end
+from layerhub.data import Arrays, Cut, HostBatch, Source, warn_of_the_end
 from layerhub.errors import DataError
 from layerhub.execution import Batch, Executor
 from layerhub.feeding import check_frequency, validates, whole
-from layerhub.generators import Generators
+from layerhub.generators import Generators, renamed
 from layerhub.graph import unwrapped
 from layerhub.steps import Stepped
 
@@ -54,6 +54,7 @@ class Trainable(Stepped, Generators):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
+        **formerly: Any,
     ) -> History:
         """Train for some epochs; returns the History of their logs.
 
@@ -63,8 +64,10 @@ class Trainable(Stepped, Generators):
         epoch, and objects that give batches by number; "batch" keeps together the samples of a batch. class_weight:
         weights of samples by class; for several outputs a dict of such dicts by output. steps_per_epoch: the next epoch
         goes on where this one stopped; arrays are cut into so many batches unless batch_size says otherwise.
-        validation_freq: every so many epochs, or a list of epochs, the first of which is 1.
+        validation_freq: every so many epochs, or a list of epochs, the first of which is 1. formerly: nb_epoch, which
+        is epochs in Keras 1.
         """
+        epochs = renamed("fit", formerly, "nb_epoch", "epochs", epochs)
         _check_counts(epochs, initial_epoch, batch_size, steps_per_epoch, validation_steps, validation_batch_size)
         check_frequency(validation_freq)
         labelled = not self._overrides("train_step")
@@ -215,36 +218,36 @@ class Trainable(Stepped, Generators):
         with self._audience(callbacks, steps or source.steps, verbosity(verbose, False)) as told:
             self.stop_predicting, wants_outputs = False, told.listens("on_predict_batch_end")
             told.tell("on_predict_begin", {})
-            gathered = Gathered(source.arrays.count if isinstance(source, Cut) else None)
+            own_step, gathered = self._overrides("predict_step"), Gathered(_rows(source))
             taken = 0
             for hosts in _together(source.again(steps), self._running.together):
                 told.tell("on_predict_batch_begin", taken, {})
-                found = [self._predicted(host) for host in hosts]
-                for outputs in found:
-                    gathered.add(outputs)
+                before = gathered.count
+                for host in hosts:
+                    gathered.add(self._outputs(host, own_step))
                 taken += len(hosts)
                 if wants_outputs:
-                    told.tell("on_predict_batch_end", taken - 1, {"outputs": _joined(found)})
+                    told.tell("on_predict_batch_end", taken - 1, {"outputs": gathered.since(before)})
                 if self.stop_predicting:
                     break
             told.tell("on_predict_end", {})
         if not taken:
             if not isinstance(source, Cut):
                 raise DataError(f"{self.name}: the data have no batches")
-            gathered.add(self._predicted(([x[:0] for x in source.arrays.inputs], [], [])))
+            gathered.add(self._outputs(([x[:0] for x in source.arrays.inputs], [], []), own_step))
         return unwrapped(gathered.whole())
 
     def _predicted(self, host: HostBatch) -> list[np.ndarray]:
         """The outputs for a batch, as arrays of their own."""
+        return [np.array(y) for y in self._outputs(host, self._overrides("predict_step"))]
+
+    def _outputs(self, host: HostBatch, own_step: bool) -> list[np.ndarray]:
+        """The outputs for a batch, which may be over memory of the model's or the data's own."""
         executor = self.executor
         batch = executor.batch(host[0])
-        if self._overrides("predict_step"):
-            found = self._stepped("predict_step", batch)
-            outputs = list(found) if isinstance(found, (tuple, list)) else [found]
-        else:
-            outputs = list(executor.predict_batch(batch))
-        arrays = [np.asarray(executor.backend.to_numpy(y)) for y in outputs]
-        return apart(arrays, (*batch.inputs, *executor.weights()))
+        found = self._stepped("predict_step", batch) if own_step else executor.predict_batch(batch)
+        fetch = executor.backend.to_numpy
+        return [np.asarray(fetch(y)) for y in (found if isinstance(found, (tuple, list)) else (found,))]
 
     # One batch
 
@@ -313,38 +316,50 @@ def _together(batches: Iterator[HostBatch], count: int) -> Iterator[list[HostBat
 
 
 class Gathered:
-    """The outputs of batches, as one array for each output.
+    """The outputs of batches, copied, as one array for each output.
 
-    count: how many samples there are, where that is known: then each batch goes to its place at once.
+    rows: how many samples there are, where that is known: then each batch goes to its place at once.
     """
 
-    def __init__(self, count: int | None):
-        self.count, self.filled = count, 0
-        self.places: list[np.ndarray] | None = None
+    def __init__(self, rows: int | None = None):
+        self.rows, self.count = rows, 0
+        self.places: list[np.ndarray] = []
         self.pieces: list[list[np.ndarray]] = []
 
     def add(self, outputs: list[np.ndarray]) -> None:
         """The outputs of another batch."""
-        rows = len(outputs[0]) if outputs[0].ndim else None
-        if self.count is None or rows is None or any(y.ndim == 0 or len(y) != rows for y in outputs):
-            self.count = None
-            self.pieces.append(outputs)
+        self.count += 1
+        if not self.places and not self.pieces and self.rows is not None and _even(outputs):
+            self.places = [np.empty((self.rows, *y.shape[1:]), y.dtype) for y in outputs]
+            self.filled = 0
+        if not self.places:
+            self.pieces.append([np.array(y) for y in outputs])
             return
-        if self.places is None:
-            self.places = [np.empty((self.count, *y.shape[1:]), y.dtype) for y in outputs]
+        end = self.filled + len(outputs[0])
         for place, y in zip(self.places, outputs, strict=True):
-            place[self.filled : self.filled + rows] = y
-        self.filled += rows
+            place[self.filled : end] = y
+        self.pieces.append([place[self.filled : end] for place in self.places])
+        self.filled = end
+
+    def since(self, batch: int) -> list[np.ndarray]:
+        """The outputs from a batch on, the first of which has number 0."""
+        pieces = self.pieces[batch:]
+        if len(pieces) == 1:
+            return pieces[0]
+        return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
     def whole(self) -> list[np.ndarray]:
         """All of them."""
-        if self.places is not None:
-            return [place[: self.filled] if self.filled < len(place) else place for place in self.places]
-        return _joined(self.pieces)
+        if self.places:
+            return [place if self.filled == len(place) else place[: self.filled].copy() for place in self.places]
+        return self.since(0)
 
 
-def _joined(pieces: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
-    """The outputs of all batches, one array for each output."""
-    if len(pieces) == 1:
-        return list(pieces[0])
-    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+def _even(outputs: list[np.ndarray]) -> bool:
+    """Whether all outputs have as many rows."""
+    return len({y.shape[0] if y.ndim else None for y in outputs} | {None}) == 2
+
+
+def _rows(source: Source) -> int | None:
+    """How many samples there are, where they are cut out of arrays."""
+    return source.arrays.count if isinstance(source, Cut) else None

@@ -100,3 +100,10 @@ def test_what_no_version_had_is_refused_and_a_generator_that_ends_is_told(data, 
 def test_classes_of_several_outputs_are_refused(data, two_headed):
     with pytest.warns(OldSpellingWarning), pytest.raises(DataError, match="2 outputs, not one; use predict"):
         two_headed().predict_classes(data[0])
+
+
+def test_nb_epoch_is_epochs_and_a_misspelt_argument_is_told_with_the_nearest(data, linear):
+    with pytest.warns(OldSpellingWarning, match="fit: nb_epoch is an old spelling; say epochs="):
+        assert linear().fit(*data, nb_epoch=2, verbose=0).epoch == [0, 1]
+    with pytest.raises(ParameterError, match=r"fit has no argument 'epoch'.*'epochs'"):
+        linear().fit(*data, epoch=2, verbose=0)
