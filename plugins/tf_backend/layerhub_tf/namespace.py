@@ -285,7 +285,10 @@ def scan(step: Callable, carry: tuple, xs: tuple) -> tuple[tuple, Any]:
             tuple(tf.TensorShape(None) for _ in rows),
         ),
     )
-    return carry, _stacked(rows[0], row, length, carry[0]) if rows else None
+    if row is None:
+        return carry, None
+    # A loop forgets how often it went round, and a layer behind it may have to know: Flatten does.
+    return carry, tf.ensure_shape(_stacked(rows[0], row, length, carry[0]), (xs[0].shape[0], *row.shape))
 
 
 def _stacked(rows: tf.TensorArray, row: tf.Tensor, length: tf.Tensor, state: tf.Tensor) -> tf.Tensor:

@@ -194,7 +194,8 @@ def _along(layer, kind, x, kernel, bias, weights, training, mask, initial_state,
         y = states[0] if silent is None else xp.where(tf.reduce_all(silent[-1:], 0), 0, states[0])
     else:
         y = outputs if silent is None else tf.where(silent, tf.zeros_like(outputs), outputs)
-        y = tf.transpose(y, (1, 0, 2))
+        # A loop forgets how often it went round, and a layer behind it may have to know: Flatten does.
+        y = tf.ensure_shape(tf.transpose(y, (1, 0, 2)), (*x.shape[:2], layer.units))
     return Result(y, states=tuple(states))
 
 
