@@ -81,8 +81,8 @@ class Compiled(Network):
             if not isinstance(layer, InputLayer)
         )
 
-    def _connect(self, inputs: list, outputs: list) -> None:
-        super()._connect(inputs, outputs)
+    def _connect(self, *graph: Any) -> None:
+        super()._connect(*graph)
         if self.optimizer is not None:  # compiled before its shape was known
             self._losses, self._metrics = self._terms(*self._compiled)
 

@@ -38,6 +38,10 @@ class GraphError(LayerHubError, ValueError):
     """Layers are connected in a way that makes no model."""
 
 
+class NodeError(GraphError, AttributeError):
+    """A layer or tensor lacks an attribute that depends on how it is connected."""
+
+
 class StateError(LayerHubError, RuntimeError):
     """Something was asked for too early: before a layer has weights, before a model is compiled."""
 

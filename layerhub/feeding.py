@@ -17,7 +17,6 @@ from layerhub.data import (
     as_array,
     class_weights,
     is_stream,
-    listed,
     stream,
     unpack_x_y_sample_weight,
 )
@@ -41,10 +40,8 @@ class Fed(Compiled):
         if x is None:  # inputs that wrap tensors bring their own data
             x = tuple(t.node.tensor for t in self.inputs if t.node.tensor is not None) or None
         taken = self._native_or_array if batch else as_array
-        parts = [taken(part) for part in listed(x, [t.name for t in self.inputs])]
-        self._see(parts)
-        inputs = self._checked_inputs(parts, batch)
-        targets = [taken(part) for part in listed(y, self.output_names)]
+        inputs = self._checked_inputs([taken(part) for part in self.arranged(x)], batch)
+        targets = [taken(part) for part in self.arranged_outputs(y)]
         if targets and self._losses:
             targets = self._checked_targets(targets)
         weights = self._weights(sample_weight)
@@ -62,9 +59,7 @@ class Fed(Compiled):
 
     def _weights(self, given: Any) -> list[Any]:
         """Sample weights by output; one array alone is for all of them. Raises DataError."""
-        found = [
-            None if w is None else self._native_or_array(w) for w in listed(given, self.output_names, partial=True)
-        ]
+        found = [None if w is None else self._native_or_array(w) for w in self.arranged_outputs(given, partial=True)]
         weights = found * len(self.outputs) if len(found) == 1 else found
         modes = self._by_output(self._weight_modes, "sample_weight_mode")
         for w, output, mode in zip(weights, self.outputs, modes, strict=False):
@@ -87,9 +82,6 @@ class Fed(Compiled):
         if not found.targets:
             raise DataError(f"{self.name}: no targets were given")
         return found
-
-    def _see(self, x: list[Any]) -> None:
-        """A chance to learn the shapes of inputs from the first data."""
 
     def _checked_targets(self, targets: list[Any]) -> list[Any]:
         if len(targets) != len(self.outputs):
@@ -152,7 +144,7 @@ class Fed(Compiled):
     def _peek(self, source: Source) -> None:
         """See the first batch before anything is bound, so that unknown shapes can be learned from it."""
         if not self.inputs and isinstance(source, Stream):
-            self._see(listed(unpack_x_y_sample_weight(source.first())[0]))
+            self._see(unpack_x_y_sample_weight(source.first())[0])
 
     def _order(self, shuffle: Any, batch_size: int, count: int) -> np.ndarray:
         """The samples in the order of another pass. shuffle: "batch" leaves those of a batch together."""

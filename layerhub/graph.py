@@ -7,33 +7,78 @@ them, as one more step of that backend's own differentiation.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from layerhub import config, seeds
-from layerhub.errors import GraphError, StateError, WeightsError
+from layerhub import config, ops, seeds
+from layerhub.errors import GraphError, NodeError, StateError, WeightsError
+from layerhub.namespace import Namespace
+from layerhub.operation import recorded
 from layerhub.plan import Planner, Value
 from layerhub.registry import registry
 from layerhub.spec.axes import Shape, as_shape
-from layerhub.spec.core import InputLayer
-from layerhub.spec.layer import Layer, Runtime
+from layerhub.spec.core import Activation, InputLayer
+from layerhub.spec.layer import In, Layer, Out, Runtime
+from layerhub.spec.masks import absorbs
 from layerhub.variable import Variable, initial_value
 
 _order = itertools.count()
 
 
+class Symbolic(Namespace):
+    """The namespace of tensors of a graph: each function adds an ``Operation`` to it."""
+
+    depth = math.inf
+    symbolic = True
+
+    def __init__(self) -> None:
+        pass
+
+    def operate(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """The tensor that a function of ``layerhub.ops`` gives."""
+        layer, tensors = recorded(name, args, kwargs, _is_tensor, lambda x: owner(x).to_numpy(x))
+        return Node(layer, tensors).outputs[0]
+
+    def activate(self, activation: Any, x: Any) -> Any:
+        """The tensor that an activation gives."""
+        return Activation(activation)(x)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(ops, name)
+
+
+SYMBOLIC = Symbolic()
+
+
+def _is_tensor(x: Any) -> bool:
+    return isinstance(x, Tensor)
+
+
 @dataclass(eq=False)
 class Tensor:
-    """A tensor of which only the shape and type are known. node: what makes it; position: among its outputs."""
+    """A tensor of which only the shape and type are known. node: what makes it; position: among its outputs.
+
+    Operators and functions of ``lh.ops`` make further ones. Two tensors are equal when they are the same one;
+    ``lh.ops.equal`` compares their elements.
+    """
 
     shape: Shape
     dtype: str
     node: Node
     position: int = 0
+
+    __array_ufunc__ = None  # numpy's arrays and scalars leave mixed operations to us
+    space = SYMBOLIC
 
     @property
     def ndim(self) -> int:
@@ -47,38 +92,124 @@ class Tensor:
     def __repr__(self) -> str:
         return f"<Tensor {self.name} shape={self.shape} dtype={self.dtype}>"
 
+    def __getitem__(self, key: Any) -> Tensor:
+        parts = key if isinstance(key, tuple) else (key,)
+        for part in parts:
+            step = part.step if isinstance(part, slice) else None
+            plain = part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice))
+            if not plain or isinstance(part, bool) or (step is not None and step < 1):
+                raise GraphError(
+                    f"{self!r} is cut by ints and slices with positive steps, not by {part!r}; "
+                    "lh.ops.take and lh.ops.flip do the rest"
+                )
+        return ops.get_item(self, key)
+
+    def __neg__(self) -> Tensor:
+        return ops.negative(self)
+
+    def __abs__(self) -> Tensor:
+        return ops.abs(self)
+
+    def __invert__(self) -> Tensor:
+        return ops.logical_not(self)
+
+    def _without_value(self, what: str) -> GraphError:
+        return GraphError(
+            f"{self!r} has no values before the model runs, so it cannot be {what}; "
+            "choose by lh.ops.where, or put the computation into a layer of your own"
+        )
+
+    def __bool__(self) -> bool:
+        raise self._without_value("true or false")
+
+    def __iter__(self) -> Any:
+        raise self._without_value("looped over")
+
+    def __len__(self) -> int:
+        raise self._without_value("counted (its sizes are in .shape)")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise self._without_value("made an array")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        hint = f"; say lh.ops.{name}(x)" if name in dir(ops) else ""
+        raise NodeError(f"a symbolic tensor has no attribute {name!r}{hint}")
+
+
+def _operator(name: str, swapped: bool) -> Callable[[Any, Any], Any]:
+    def operate(a: Any, b: Any) -> Any:
+        function = getattr(ops, name)
+        return function(b, a) if swapped else function(a, b)
+
+    return operate
+
+
+for _python, _name in {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow", "matmul": "matmul",
+    "and": "logical_and", "or": "logical_or",
+}.items():  # fmt: skip
+    setattr(Tensor, f"__{_python}__", _operator(_name, swapped=False))
+    setattr(Tensor, f"__r{_python}__", _operator(_name, swapped=True))
+for _python, _name in {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}.items():
+    setattr(Tensor, f"__{_python}__", _operator(_name, swapped=False))
+
+_recording: ContextVar[bool] = ContextVar("recording", default=True)
+"""Whether layers remember their uses; not while the ``call`` of a subclassed model is followed."""
+
+
+@contextmanager
+def remembering(whether: bool) -> Iterator[None]:
+    """Nodes that are made meanwhile are remembered by their layers, or are not."""
+    token = _recording.set(whether)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
 
 class Node:
     """One use of a layer: what goes in and comes out.
 
-    options: parameters that this use has otherwise. tensor: the native tensor that an input wraps, if any.
+    options: parameters that this use has otherwise. training: the mode of this use; None: that of the model.
+    masks: a mask for each input, in place of the one that it brings; None leaves that one.
+    tensor: the native tensor that an input wraps, if any.
     """
 
     def __init__(
         self,
         layer: Any,
-        inputs: Sequence[Tensor],
-        states: Sequence[Tensor],
+        inputs: Sequence[Tensor | None],
+        states: Sequence[Tensor] = (),
         options: Mapping[str, Any] | None = None,
+        training: bool | None = None,
+        masks: Sequence[Tensor | None] = (),
     ):
         self.layer, self.inputs, self.states = layer, tuple(inputs), tuple(states)
         self.options = dict(options or {})
+        self.training, self.masks = training, tuple(masks)
         self.tensor: Any = None
         self.order = next(_order)
         self.outputs: tuple[Tensor, ...] = ()
         if states:
-            layer.check_states([s.shape for s in states], *(x.shape for x in inputs))
+            layer.check_states([s.shape for s in states], *(x.shape for x in inputs if x is not None))
         if inputs:
             acting = layer.replace(**self.options) if self.options else layer
             shapes = acting.output_shapes(*(None if x is None else x.shape for x in inputs))
-            dtype = acting.output_dtype(*(x.dtype for x in inputs if x is not None))
-            self.outputs = tuple(Tensor(shape, dtype, self, k) for k, shape in enumerate(shapes))
-        nodes_of(layer).append(self)
+            if isinstance(layer, Layer):
+                dtypes = [acting.output_dtype(*(x.dtype for x in inputs if x is not None))] * len(shapes)
+            else:
+                dtypes = [y.dtype for y in layer.outputs]
+            pairs = enumerate(zip(shapes, dtypes, strict=True))
+            self.outputs = tuple(Tensor(shape, dtype, self, k) for k, (shape, dtype) in pairs)
+        if _recording.get():
+            nodes_of(layer).append(self)
 
     @property
     def sources(self) -> tuple[Tensor, ...]:
         """All tensors that go in."""
-        return tuple(x for x in (*self.inputs, *self.states) if x is not None)
+        return tuple(x for x in (*self.inputs, *self.states, *self.masks) if x is not None)
 
 
 _nodes: WeakKeyDictionary[Any, list[Node]] = WeakKeyDictionary()
@@ -87,6 +218,32 @@ _nodes: WeakKeyDictionary[Any, list[Node]] = WeakKeyDictionary()
 def nodes_of(layer: Any) -> list[Node]:
     """The uses of a layer, in the order in which they were made."""
     return _nodes.setdefault(layer, [])
+
+
+def forget(node: Node) -> None:
+    """Take back a use of a layer."""
+    known = nodes_of(node.layer)
+    if node in known:
+        known.remove(node)
+
+
+def node_at(layer: Any, nodes: Sequence[Any], what: str, index: int | None) -> Any:
+    """A use of a layer by its number; the only one for None. what: the attribute that was asked for.
+
+    Raises NodeError where there is no such use, or more than one to choose from.
+    """
+    who, count = layer.label, len(nodes)
+    if not count:
+        raise NodeError(f"{who} has no {what}: it was not called on a symbolic tensor yet, such as lh.Input(shape)")
+    if index is None and count > 1:
+        raise NodeError(
+            f"{who} was called {count} times, so there is no one {what}; say {who}.get_{what}_at(i), "
+            f"with i from 0 to {count - 1}, or use the tensor that a call returned"
+        )
+    index = index or 0
+    if not isinstance(index, int) or not -count <= index < count:
+        raise NodeError(f"{who} was called {count} times; there is no call {index!r} to have a {what}")
+    return nodes[index]
 
 
 def Input(
@@ -213,6 +370,16 @@ class GraphRuntime(Runtime):
             found = _stores[layer] = Store(layer)
         return found
 
+    def at(self, layer: Layer, what: str, index: int | None = None) -> Any:
+        node = node_at(layer, nodes_of(layer), what, index)
+        side = node.inputs if what.startswith("input") else node.outputs
+        found = [x for x in side if x is not None]
+        if not found and what.startswith("input"):  # where data enter a model
+            found = list(node.outputs)
+        if what.endswith("shape"):
+            return unwrapped([x.shape for x in found])
+        return unwrapped([mask_of(x) for x in found] if what.endswith("mask") else found)
+
     def call(self, layer: Layer, *inputs: Any, **extras: Any) -> Any:
         options = {name: extras.pop(name) for name in layer.options if name in extras}
         states = list(extras.pop("initial_state", None) or ())
@@ -229,13 +396,18 @@ class GraphRuntime(Runtime):
         if not flat:
             raise GraphError(f"{layer!r} was called without an input")
         given = [x for x in flat if x is not None]
+        training, mask = extras.pop("training", None), extras.pop("mask", None)
+        if extras:
+            raise GraphError(
+                f"{layer!r} takes no {', '.join(extras)} when it is called; a call takes its inputs, training, mask"
+                f"{', initial_state' if layer.states else ''}{''.join(f', {name}' for name in layer.options)}"
+            )
         if all(isinstance(x, Tensor) for x in given + states):
-            if extras:
-                raise GraphError(f"{layer!r} takes no {', '.join(extras)} when it is called on symbolic tensors")
-            return unwrapped(Node(layer, flat, states, options).outputs)
+            given_masks = _masks_given(layer, mask, len(flat))
+            return unwrapped(Node(layer, flat, states, options, training, given_masks).outputs)
         if any(isinstance(x, Tensor) for x in given + states):
             raise GraphError(f"{layer!r} was called on symbolic and native tensors at once; give tensors of one sort")
-        return run_eagerly(layer, flat, states, options, **extras)
+        return run_eagerly(layer, flat, states, options, bool(training), mask)
 
     def trial(self, function: Callable, shapes: Sequence[Shape], dtype: str) -> Shape:
         """A function's output shape: run on zeros, twice, with different sizes for what is unknown."""
@@ -249,6 +421,15 @@ class GraphRuntime(Runtime):
 
 
 Layer.runtime = GraphRuntime()
+
+
+def _masks_given(layer: Layer, mask: Any, count: int) -> tuple[Tensor | None, ...]:
+    """The masks that a call names, one for each input."""
+    masks = list(mask) if isinstance(mask, (list, tuple)) else [mask] * (mask is not None)
+    wrong = next((m for m in masks if m is not None and not isinstance(m, Tensor)), None)
+    if wrong is not None:
+        raise GraphError(f"{layer!r} was called on symbolic tensors; its mask must be one too, not {type(wrong)}")
+    return tuple([*masks, *[None] * count][:count]) if masks else ()
 
 
 def _maskable(layer: Layer, extras: Mapping[str, Any]) -> list[str]:
@@ -331,11 +512,12 @@ def run_eagerly(
 # Models as graphs
 
 
-def between(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Node]:
+def between(inputs: Sequence[Tensor], outputs: Sequence[Tensor], open_: bool = False) -> list[Node]:
     """The nodes that lead from inputs to outputs: the farthest from the outputs first, as Keras has it.
 
     Among equals, in the order in which a walk back from the outputs meets their layers; so the order follows from the
-    graph alone, not from the order in which it was made. Raises GraphError where an input is missing.
+    graph alone, not from the order in which it was made. open_: all inputs that are met belong to it; else GraphError
+    is raised for one that is not among the given ones.
     """
     known = {x.node for x in inputs}
     met: dict[Any, int] = {}
@@ -346,7 +528,7 @@ def between(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Node]:
         if done:
             finished[node] = None
         elif node not in finished and node not in known:
-            if not node.inputs:
+            if not node.inputs and not open_:
                 raise GraphError(
                     f"the outputs depend on the input {node.layer.label!r}, which is not among the model's inputs"
                 )
@@ -371,33 +553,108 @@ def lower(
     planner: Planner, inputs: Sequence[Tensor], outputs: Sequence[Tensor], values: Sequence[Value], prefix: str = ""
 ) -> list[Value]:
     """The steps of a graph, given the values of its inputs. Nested models are lowered in place."""
-    nodes = between(inputs, outputs)
-    places = {layer: f"{prefix}{i}" for i, layer in enumerate(unique_layers(nodes))}
-    known: dict[Any, Value] = dict(zip(inputs, values, strict=True))
-    for node in nodes:
-        given = [None if x is None else known[x] for x in node.inputs]
-        states = [known[x] for x in node.states]
-        place = places[node.layer]
-        if hasattr(node.layer, "lower"):
-            made = node.layer.lower(planner, given, f"{place}/")
-        else:
-            made = planner.call(node.layer, given, place, states, node.options)
-        known.update(zip(node.outputs, made, strict=True))
-    return [known[y] for y in outputs]
+    return Graph(list(inputs), list(outputs)).lower(planner, values, prefix)
+
+
+class MaskOf(Layer):
+    """The mask of a tensor, as a tensor; true everywhere where it has none."""
+
+    x = In("...", kind="any")
+    y = Out("...")
+    mask = absorbs
+
+    def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+        return (shapes[0][:2],)
+
+    def output_dtype(self, *dtypes: str) -> str:
+        return "bool"
+
+    def define(self, xp, x, mask):
+        if mask is not None:
+            return mask
+        steps = x if x.ndim < 3 else x[(slice(None), slice(None), *(0,) * (x.ndim - 2))]
+        return xp.astype(xp.ones_like(steps), xp.bool)
+
+
+def mask_of(x: Tensor) -> Tensor | None:
+    """The mask that a tensor brings, as a tensor; None where it brings none."""
+    inputs = [node.outputs[0] for node in between([], [x], open_=True) if not node.inputs]
+    planner = Planner(registry(), "numpy", False, 0, route="definition")
+    values = [planner.input(y.shape, y.dtype) for y in inputs]
+    (found,) = Graph(inputs, [x]).lower(planner, values)
+    with remembering(False):
+        return None if found.mask is None else Node(MaskOf(), [x]).outputs[0]
+
+
+@dataclass
+class Graph:
+    """What leads from inputs to outputs.
+
+    trained: the outputs in training, where they are made in another way. members: the layers that it counts as its own,
+    in this order, where that does not follow from the nodes.
+    """
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    trained: list[Tensor] | None = None
+    members: Sequence[Any] | None = None
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """All nodes; those that only training has come last."""
+        return list(dict.fromkeys([*self.nodes_in(False), *self.nodes_in(True)]))
+
+    def nodes_in(self, training: bool) -> list[Node]:
+        """The nodes of one mode."""
+        return self._both[training and self.trained is not None]
+
+    @cached_property
+    def _both(self) -> list[list[Node]]:
+        ways = [self.outputs] if self.trained is None else [self.outputs, self.trained]
+        return [between(self.inputs, outputs) for outputs in ways]
+
+    @cached_property
+    def layers(self) -> list[Any]:
+        """All layers but the inputs, each once: the members first."""
+        return list(dict.fromkeys([*(self.members or ()), *(node.layer for node in self.nodes)]))
+
+    def lower(self, planner: Planner, values: Sequence[Value], prefix: str = "") -> list[Value]:
+        """The steps of this graph, given the values of its inputs."""
+        places = {layer: f"{prefix}{i}" for i, layer in enumerate(self.layers)}
+        known: dict[Any, Value] = dict(zip(self.inputs, values, strict=True))
+        training = planner.training and self.trained is not None
+        for node in self.nodes_in(training):
+            given = [None if x is None else known[x] for x in node.inputs]
+            for k, mask in enumerate(node.masks):
+                if mask is not None and given[k] is not None:
+                    given[k] = replace(given[k], mask=planner.as_mask(known[mask]))  # type: ignore[type-var]
+            states = [known[x] for x in node.states]
+            with planner.mode(node.training):
+                if hasattr(node.layer, "lower"):
+                    made = node.layer.lower(planner, given, f"{places[node.layer]}/")
+                else:
+                    made = planner.call(node.layer, given, places[node.layer], states, node.options)
+            known.update(zip(node.outputs, made, strict=True))
+        return [known[y] for y in (self.trained if training else self.outputs)]  # type: ignore[union-attr]
+
+    def placed(self, prefix: str = "", met: set[int] | None = None) -> Iterator[tuple[str, Layer, list[Shape | None]]]:
+        """(place, layer, input shapes) of every layer that is used, nested models opened; each once."""
+        met = set() if met is None else met
+        first: dict[Any, Node] = {}
+        for node in self.nodes:
+            first.setdefault(node.layer, node)
+        for i, layer in enumerate(self.layers):
+            if layer not in first or id(layer) in met:
+                continue
+            met.add(id(layer))
+            if hasattr(layer, "lower"):
+                yield from layer.graph.placed(f"{prefix}{i}/", met)
+            else:
+                yield f"{prefix}{i}", layer, [None if x is None else x.shape for x in first[layer].inputs]
 
 
 def placed_layers(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], prefix: str = ""
-) -> Iterator[tuple[str, Layer, list[Shape]]]:
-    """(place, layer, input shapes) of every layer with weights of its own, nested models opened."""
-    nodes = between(inputs, outputs)
-    places = {layer: f"{prefix}{i}" for i, layer in enumerate(unique_layers(nodes))}
-    met = set()
-    for node in nodes:
-        if node.layer in met:
-            continue
-        met.add(node.layer)
-        if hasattr(node.layer, "lower"):
-            yield from placed_layers(node.layer.inputs, node.layer.outputs, f"{places[node.layer]}/")
-        else:
-            yield places[node.layer], node.layer, [None if x is None else x.shape for x in node.inputs]
+) -> Iterator[tuple[str, Layer, list[Shape | None]]]:
+    """(place, layer, input shapes) of every layer of a graph; see ``Graph.placed``."""
+    return Graph(list(inputs), list(outputs)).placed(prefix)

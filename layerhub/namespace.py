@@ -37,9 +37,11 @@ class Namespace:
     """An array-API namespace with all the extras: the given ones, and defaults for the others.
 
     depth: how many namespaces are stacked here; of arrays that meet, the one with the deepest does the operation.
+    symbolic: its arrays are tensors of a graph, of which only the shape and type are known (``layerhub.graph``).
     """
 
-    depth = 0
+    depth: float = 0
+    symbolic = False
 
     def __init__(self, base: Any, **extras: Callable[..., Any]):
         self.base = base

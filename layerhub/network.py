@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from layerhub import saving, scope, seeds
+from layerhub import saving, scope, seeds, structure
 from layerhub.data import as_array
 from layerhub.errors import (
     BackendError,
@@ -20,6 +20,7 @@ from layerhub.errors import (
     FileFormatError,
     GraphError,
     LayerHubError,
+    NodeError,
     ParameterError,
     ShapeError,
     StateError,
@@ -28,20 +29,22 @@ from layerhub.errors import (
 )
 from layerhub.execution import Executor, Program
 from layerhub.graph import (
+    Graph,
     Input,
+    MaskOf,
     Node,
     Tensor,
     between,
-    lower,
+    mask_of,
+    node_at,
     nodes_of,
-    placed_layers,
+    remembering,
     set_all,
-    unique_layers,
-    unwrapped,
 )
+from layerhub.operation import Operation
 from layerhub.plan import Plan, Planner, Value
 from layerhub.registry import registry
-from layerhub.saving import dialect, masks
+from layerhub.saving import dialect, masks, operations
 from layerhub.saving import text as configs
 from layerhub.spec import KINDS
 from layerhub.spec.axes import Shape
@@ -51,12 +54,6 @@ from layerhub.spec.layer import Layer
 from layerhub.variable import Places, Variable
 
 _names: dict[str, int] = {}
-
-
-def _flat(tensors: Any) -> list[Tensor]:
-    if isinstance(tensors, Mapping):
-        return list(tensors.values())
-    return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]
 
 
 class Network:
@@ -72,7 +69,9 @@ class Network:
     kinds: ClassVar[dict[str, type[Network]]] = {}
 
     def __init_subclass__(cls) -> None:
-        Network.kinds[cls.__name__] = cls
+        known = Network.kinds.get(cls.__name__)
+        if known is None or not known.__module__.startswith("layerhub."):  # a user may define their own again
+            Network.kinds[cls.__name__] = cls
 
     def __init__(
         self,
@@ -82,13 +81,17 @@ class Network:
         device: str | None = None,
         name: str | None = None,
         seed: int | None = None,
+        trainable: bool = True,
     ):
         self._begin(backend, device, name, seed)
-        self._connect(_flat(inputs), _flat(outputs))
+        self._connect(inputs, outputs)
+        if not trainable:
+            self.trainable = False
 
     def _begin(self, backend: str | None, device: str | None, name: str | None, seed: int | None) -> None:
         self._backend = scope.chosen(backend)
         self._device = registry().backend(self._backend).check_device(device)
+        self._seeded, self._place = seed is not None, ""
         self.seed = seeds.next_seed() if seed is None else seed
         self.trainable_flag = True
         self._executor: Executor | None = None
@@ -99,26 +102,48 @@ class Network:
             _names[stem] = count + 1
             name = f"{stem}_{count}" if count else stem
         self.name = name
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Without a graph, as long as the input's shape is not known."""
+        self.graph = Graph([], [])
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self._takes: Any = []
+        self._gives: Any = []
+        self._unbind()
 
-    def _connect(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
-        wrong = next((x for x in (*inputs, *outputs) if not isinstance(x, Tensor)), None)
-        if wrong is not None:
-            raise GraphError(
-                f"a model leads from symbolic tensors (lh.Input(shape)) to symbolic tensors, not {wrong!r}"
-            )
-        if len(set(map(id, inputs))) != len(inputs):
-            raise GraphError("an input of the model is listed twice")
-        layers = [x.node.layer for x in inputs] + unique_layers(between(inputs, outputs))
-        names = [layer.label for layer in layers]
-        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    def _connect(self, inputs: Any, outputs: Any, trained: Any = None, members: Sequence[Any] | None = None) -> None:
+        """Take a graph for one's own. inputs, outputs: structures of tensors. trained, members: see ``Graph``.
+
+        Raises GraphError, and WeightsError where a layer is used for inputs that need other weights.
+        """
+        given, made = structure.flat(inputs), structure.flat(outputs)
+        wrong = next((x for x in (*given, *made) if not isinstance(x, Tensor)), None)
+        if wrong is not None or not given or not made:
+            what = "nothing" if wrong is None else repr(wrong)
+            raise GraphError(f"a model leads from symbolic tensors (lh.Input(shape)) to symbolic tensors, not {what}")
+        twice = next((x for x in given if sum(x is y for y in given) > 1), None)
         if twice is not None:
-            raise GraphError(f"two layers of {self.name} are called {twice!r}; give each a name of its own")
-        self._check_sparse(inputs, self._backend)
-        self.inputs, self.outputs = inputs, outputs
-        for place, layer, shapes in placed_layers(inputs, outputs):
+            raise GraphError(f"an input of the model is listed twice: {twice!r}")
+        if any(x.node.inputs for x in given):
+            given, made = _cut(given, made)
+        graph = Graph(given, made, None if trained is None else structure.flat(trained), members)
+        # The config of a subclass does not name its layers.
+        layers = [x.node.layer for x in given] + graph.layers if members is None else []
+        names = [layer.label for layer in layers]
+        same = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+        if same is not None:
+            raise GraphError(f"two layers of {self.name} are called {same!r}; give each a name of its own")
+        self._check_sparse(given, self._backend)
+        for place, layer, shapes in graph.placed(self._place):
             layer.store.build(*shapes, seed=self.seed, place=place)
+        for node in graph.nodes:
+            if isinstance(node.layer, Layer) and node.layer.held:
+                node.layer.store.build(*(None if x is None else x.shape for x in node.inputs))
+        self.graph, self.inputs, self.outputs = graph, given, made
+        self._takes = structure.simplest(structure.packed(inputs, given))
+        self._gives = structure.simplest(structure.packed(outputs, made))
         self._unbind()
 
     @staticmethod
@@ -131,22 +156,34 @@ class Network:
 
     @property
     def layers(self) -> list[Any]:
-        """All layers, inputs first, in the order in which they were called."""
-        nodes = between(self.inputs, self.outputs)
-        return [x.node.layer for x in self.inputs] + unique_layers(nodes)
+        """All layers, inputs first, in the order in which they were called; operations on tensors are none."""
+        found = [x.node.layer for x in self.inputs] + self.graph.layers
+        return [layer for layer in found if not isinstance(layer, Operation | MaskOf)]
+
+    @property
+    def operations(self) -> list[Any]:
+        """All layers, inputs first, and all operations on tensors."""
+        return [x.node.layer for x in self.inputs] + self.graph.layers
 
     @property
     def label(self) -> str:
         """The name."""
         return self.name
 
+    @property
+    def built(self) -> bool:
+        """Whether the graph leads from inputs to outputs, so that there are weights."""
+        return bool(self.outputs)
+
     def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
         """A layer by its name or its index."""
+        if (name is None) == (index is None):
+            raise ParameterError(f"{self.name}.get_layer takes a name or an index, one of them")
         if index is not None:
             if not -len(self.layers) <= index < len(self.layers):
                 raise UnknownNameError(f"{self.name} has {len(self.layers)} layers, none at index {index}")
             return self.layers[index]
-        for layer in self.layers:
+        for layer in self.operations:
             if layer.label == name:
                 return layer
         known = [layer.label for layer in self.layers]
@@ -155,17 +192,103 @@ class Network:
         )
 
     @property
+    def input(self) -> Any:
+        """The symbolic input, or inputs, in the structure that they were given in."""
+        return self._at("input", 0)
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output, or outputs."""
+        return self._at("output", 0)
+
+    @property
     def input_shape(self) -> Any:
-        return unwrapped([x.shape for x in self.inputs])
+        """The shape of the input; shapes, where there are several."""
+        return self._at("input_shape", 0) if self.inputs else None
 
     @property
     def output_shape(self) -> Any:
-        return unwrapped([y.shape for y in self.outputs])
+        """The shape of the output; shapes, where there are several."""
+        return self._at("output_shape", 0) if self.outputs else None
+
+    @property
+    def output_mask(self) -> Any:
+        """The mask that the output brings, as a symbolic tensor; None where it brings none."""
+        return self._at("output_mask", 0)
+
+    def get_input_at(self, node_index: int) -> Any:
+        """The input of a call, by its number; that of the model itself has the number 0."""
+        return self._at("input", node_index)
+
+    def get_output_at(self, node_index: int) -> Any:
+        """The output of a call."""
+        return self._at("output", node_index)
+
+    def get_input_shape_at(self, node_index: int) -> Any:
+        """The shape of the input of a call."""
+        return self._at("input_shape", node_index)
+
+    def get_output_shape_at(self, node_index: int) -> Any:
+        """The shape of the output of a call."""
+        return self._at("output_shape", node_index)
+
+    def _at(self, what: str, index: int) -> Any:
+        if not self.outputs:
+            raise NodeError(f"{self.name} has no {what} yet: build(input_shape) it, call it, or give it data")
+        own = (self.inputs, self.outputs)
+        calls = [own, *((node.inputs, node.outputs) for node in nodes_of(self))]
+        given, made = node_at(self, calls, what, index)
+        row, like = (given, self._takes) if what.startswith("input") else (made, self._gives)
+        if what.endswith("shape"):
+            row = [x.shape for x in row]
+        elif what.endswith("mask"):
+            row = [mask_of(x) for x in row]
+        return structure.packed(like, row)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the inputs."""
+        return [x.name for x in self.inputs]
 
     @property
     def output_names(self) -> list[str]:
-        """The names of the layers that make the outputs."""
+        """The names of the outputs: their keys, where they are in a dict; else those of the layers that make them."""
+        if isinstance(self._gives, Mapping):
+            return structure.paths(self._gives)
         return [y.node.layer.label for y in self.outputs]
+
+    def packed(self, outputs: Sequence[Any]) -> Any:
+        """The outputs, given in a row, in the structure in which the model has them."""
+        return structure.packed(self._gives, outputs)
+
+    def packed_inputs(self, inputs: Sequence[Any]) -> Any:
+        """The inputs, given in a row, in the structure in which the model takes them."""
+        return structure.packed(self._takes, inputs)
+
+    def arranged(self, data: Any) -> list[Any]:
+        """Data for the inputs in a row: from one array, a structure like that of the inputs, or a dict by name."""
+        if data is not None:
+            self._see(data)
+        return structure.arranged(data, self._takes, self.input_names)
+
+    def arranged_outputs(self, data: Any, partial: bool = False) -> list[Any]:
+        """What belongs to the outputs (targets, sample weights) in a row. partial: a dict may leave some out."""
+        return structure.arranged(data, self._gives, self.output_names, partial)
+
+    def _see(self, data: Any) -> None:
+        """A chance to learn the shapes of inputs from the first data, or from the first tensors."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if "_backend" not in self.__dict__:
+            raise StateError(
+                f"{type(self).__name__}.__init__ must call super().__init__() first, before it sets or uses anything"
+            )
+        declared = getattr(type(self), name, None)
+        if isinstance(declared, property):  # what its function raised was an AttributeError: let that be seen
+            return declared.fget(self)  # type: ignore[misc]
+        raise UnknownNameError(f"{type(self).__name__} has no attribute {name!r}.{suggest(name, dir(self))}")
 
     # As a layer in another model
 
@@ -181,29 +304,42 @@ class Network:
         values = [planner.input(shape, x.dtype) for shape, x in zip(shapes, self.inputs, strict=True)]
         return tuple(value.shape for value in self.lower(planner, values))
 
-    def output_dtype(self, *dtypes: str) -> str:
-        return self.outputs[0].dtype
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The output's shape for an input of this shape, batch axis included; structures, where there are several."""
+        row = self.arranged(structure.shapes(input_shape))
+        if len(row) != len(self.inputs):
+            raise ShapeError(f"{self.name} takes {len(self.inputs)} inputs, {len(row)} shapes were given")
+        return self.packed(self.output_shapes(*(x.shape for x in row)))
 
     def lower(self, planner: Planner, values: Sequence[Value], prefix: str = "") -> list[Value]:
         """The steps of this graph within another plan."""
-        return lower(planner, self.inputs, self.outputs, values, prefix)
+        return self.graph.lower(planner, values, prefix)
 
-    def __call__(self, *inputs: Any, training: bool = False) -> Any:
-        """On symbolic tensors: a part of another model. On arrays: the outputs, as this model's native tensors."""
-        several = len(inputs) == 1 and isinstance(inputs[0], (list, tuple))
-        several = several and (len(self.inputs) > 1 or all(hasattr(x, "shape") for x in inputs[0]))
-        flat = list(inputs[0]) if several else list(inputs)
-        if all(isinstance(x, Tensor) for x in flat):
-            if len(flat) != len(self.inputs):
-                raise GraphError(f"{self.name} takes {len(self.inputs)} inputs, {len(flat)} were given")
-            return unwrapped(Node(self, flat, ()).outputs)
+    def __call__(self, *inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """On symbolic tensors: a part of another model. On arrays: the outputs, as this model's native tensors.
+
+        training: the mode of this call; None: that of the model that it is a part of. mask: of the input, or one for
+        each, where it is called on symbolic tensors; None: the masks that they bring.
+        """
+        data = inputs[0] if len(inputs) == 1 else inputs
+        if any(isinstance(x, Tensor) for x in structure.flat(data)):
+            row = structure.flat(self.arranged(data))
+            if len(row) != len(self.inputs):
+                raise GraphError(f"{self.name} takes {len(self.inputs)} inputs, {len(row)} were given")
+            if not all(isinstance(x, Tensor) for x in row):
+                raise GraphError(f"{self.name} was called on symbolic tensors and others at once")
+            masks = [] if mask is None else structure.flat(mask)
+            return self.packed(Node(self, row, training=training, masks=masks).outputs)
+        if mask is not None:
+            raise GraphError(f"{self.name}: a mask is given to a model where it is called on symbolic tensors")
+        row, training = self.arranged(data), bool(training)
         executor = self.executor
         arrays = []
-        for x, declared in zip(self._checked_inputs(flat), self.inputs, strict=True):
+        for x, declared in zip(self._checked_inputs(row), self.inputs, strict=True):
             native = executor.backend.owns(x) and not isinstance(x, np.ndarray)
             arrays.append(x if native else executor.array(x, declared.dtype))
         executor.fresh()
-        return unwrapped(self._run(executor, tuple(arrays), training))
+        return self.packed(self._run(executor, tuple(arrays), training))
 
     def _run(self, executor: Executor, inputs: tuple[Any, ...], training: bool) -> Sequence[Any]:
         """The outputs for native arrays; what a call moves is moved."""
@@ -216,8 +352,7 @@ class Network:
     @property
     def weights(self) -> list[Variable]:
         """All weights: layer by layer, each layer's trainable ones first."""
-        placed = placed_layers(self.inputs, self.outputs)
-        return [variable for _, layer, _ in placed for variable in _weights_of(layer)]
+        return [variable for _, layer, _ in self.graph.placed() for variable in _weights_of(layer)]
 
     @property
     def trainable_weights(self) -> list[Variable]:
@@ -248,7 +383,7 @@ class Network:
 
     def reset_states(self) -> None:
         """Begin anew: what stateful layers keep from batch to batch becomes zeros."""
-        for _, layer, _ in placed_layers(self.inputs, self.outputs):
+        for _, layer, _ in self.graph.placed():
             layer.reset_state()
 
     def count_params(self) -> int:
@@ -261,6 +396,9 @@ class Network:
         """The plan on the model's backend."""
         if training not in self._plans:
             planner = Planner(registry(), self._backend, training, self.seed)
+            # First all weights, so that both modes number them alike, whatever each uses.
+            for place, layer, shapes in self.graph.placed():
+                planner.hold(layer, shapes, place)
             values = [planner.input(x.shape, x.dtype) for x in self.inputs]
             self._plans[training] = planner.plan(self.lower(planner, values))
         return self._plans[training]
@@ -385,6 +523,7 @@ class Network:
 
     def _checked_inputs(self, arrays: Sequence[Any], batch: bool = True) -> list[Any]:
         """Inputs against what the model declares. batch: they are one batch, not to be cut. Raises DataError."""
+        self._check_complete()
         if len(arrays) != len(self.inputs):
             raise DataError(f"{self.name} takes {len(self.inputs)} inputs, {len(arrays)} were given")
         checked = []
@@ -407,6 +546,10 @@ class Network:
         return checked
 
     # Files
+
+    def located(self) -> list[tuple[str, Any]]:
+        """(path in a file, layer) of the layers, where they are addressed by attributes; else none."""
+        return []
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a ``.keras`` archive: its graph, its weights, how it was compiled, where training stands.
@@ -456,8 +599,7 @@ class Network:
 
     def get_config(self) -> dict[str, Any]:
         """The graph as Keras 3 writes it; ``from_config`` turns it back into a model (without weights)."""
-        nodes = between(self.inputs, self.outputs)
-        listed = [x.node for x in self.inputs] + nodes
+        listed = [x.node for x in self.inputs] + self.graph.nodes
         keys: dict[Tensor, dialect.Key] = {}
         calls: dict[Any, list[Any]] = {node.layer: [] for node in listed}
         counts: dict[Any, int] = {}
@@ -477,8 +619,8 @@ class Network:
             "name": self.name,
             "seed": self.seed,
             "layers": entries,
-            "input_layers": unwrapped([list(keys[x]) for x in self.inputs]),
-            "output_layers": unwrapped([list(self._as_output(keys[y], y)) for y in self.outputs]),
+            "input_layers": structure.listed(lambda x: list(keys[x]), self._takes),
+            "output_layers": structure.listed(lambda y: list(self._as_output(keys[y], y)), self._gives),
         }
 
     @staticmethod
@@ -496,6 +638,24 @@ class Network:
         Needs PyYAML.
         """
         return configs.to_yaml(serialize_whole(self), **options)
+
+    def build_config(self) -> dict[str, Any] | None:
+        """What a model of the same config needs besides, to be built as this one is; None if nothing."""
+        return None
+
+    @classmethod
+    def remade(
+        cls,
+        config: Mapping[str, Any],
+        built: Mapping[str, Any] | None = None,
+        custom_objects: Mapping[str, Any] | None = None,
+        backend: str | None = None,
+        device: str | None = None,
+        seed: int | None = None,
+    ) -> Network:
+        """A model of this class by its config and its ``build_config``."""
+        options = {} if seed is None else {"seed": seed}
+        return cls.from_config(config, custom_objects, backend=backend, device=device, **options)
 
     @classmethod
     def from_config(
@@ -517,18 +677,22 @@ class Network:
         }
         _call(layers, listed, made, str(config.get("name")))
 
-        def tensors(structure: Any) -> list[Tensor]:
-            found = []
-            for key in dialect.keys_in(structure):
-                graph = key.layer in graphs and (old or _is_graph(layers.get(key.layer)))
-                key = key._replace(call=key.call - 1) if graph else key
-                if key not in made:
-                    raise GraphError(f"the config of {config.get('name')} has no call {key.call} of {key.layer!r}")
-                found.append(made[key])
-            return found
+        def tensors(keys: Any) -> Any:
+            if isinstance(keys, Mapping):
+                return {name: tensors(part) for name, part in keys.items()}
+            if not (isinstance(keys, list) and keys and isinstance(keys[0], str)):
+                dialect.keys_in(keys)  # or it is no list of tensors
+                return [tensors(part) for part in keys]
+            key = dialect.key_of(keys)
+            graph = key.layer in graphs and (old or _is_graph(layers.get(key.layer)))
+            key = key._replace(call=key.call - 1) if graph else key
+            if key not in made:
+                raise GraphError(f"the config of {config.get('name')} has no call {key.call} of {key.layer!r}")
+            return made[key]
 
         inputs, outputs = tensors(config["input_layers"]), tensors(config["output_layers"])
-        return cls(inputs, outputs, name=config.get("name"), **{"seed": config.get("seed")} | options)
+        told: dict[str, Any] = {"seed": config.get("seed"), **options}
+        return cls(inputs, outputs, name=config.get("name"), **told)
 
     def summary(
         self,
@@ -557,6 +721,22 @@ class Network:
         return f"<{type(self).__name__} {self.name} on {self._backend}: {self.input_shape} -> {self.output_shape}>"
 
 
+def _cut(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The same graph, with an input of its own in the place of each tensor in the middle of another one."""
+    known: dict[Tensor, Tensor] = {x: Input(batch_shape=x.shape, dtype=x.dtype) if x.node.inputs else x for x in inputs}
+    with remembering(False):
+        for node in between(inputs, outputs):
+            lost = next((x for x in node.sources if x not in known), None)
+            if lost is not None:
+                raise GraphError(f"the outputs depend on {lost!r}, which is not among the model's inputs")
+            given, states, masks = (
+                [None if x is None else known[x] for x in row] for row in (node.inputs, node.states, node.masks)
+            )
+            copy = Node(node.layer, given, states, node.options, node.training, masks)  # type: ignore[arg-type]
+            known.update(zip(node.outputs, copy.outputs, strict=True))
+    return [known[x] for x in inputs], [known[y] for y in outputs]
+
+
 def _weights_of(layer: Layer) -> list[Variable]:
     return layer.store.variables if layer.held else []
 
@@ -569,17 +749,25 @@ def serialize_layer(layer: Any) -> dict[str, Any]:
         dtype = nodes_of(layer)[0].outputs[0].dtype if nodes_of(layer) else layer.dtype
         shape = {"batch_shape": list(layer.full_shape), "dtype": dtype, "sparse": layer.sparse}
         return dialect.entry_of(InputLayer, shape | {"name": layer.label})
-    written = dialect.described(layer)
+    written = operations.entry_of(layer) if isinstance(layer, Operation) else None
+    written = dialect.described(layer) if written is None else written
     written["config"]["name"] = layer.label
     return written
 
 
 def serialize_model(model: Network) -> dict[str, Any]:
     """A model as Keras 3 writes it; its seed, which Keras has not, stands beside its config."""
-    config = model.get_config()
-    seed = config.pop("seed")
-    entry = {"module": "keras", "class_name": type(model).__name__, "config": config, "registered_name": None}
-    return entry | {"seed": seed}
+    config = dict(model.get_config())
+    seed = config.pop("seed", model.seed)
+    kind, own = type(model), type(model).__module__.startswith("layerhub.")
+    entry = {
+        "module": "keras" if own else kind.__module__,
+        "class_name": kind.__name__,
+        "config": config,
+        "registered_name": None if own else kind.__name__,
+    }
+    built = model.build_config()
+    return entry | ({} if built is None else {"build_config": built}) | {"seed": seed}
 
 
 def serialize_whole(model: Network) -> dict[str, Any]:
@@ -588,7 +776,9 @@ def serialize_whole(model: Network) -> dict[str, Any]:
     places: dict[Any, list[dict[str, Any]]] = {}
 
     def walk(network: Network, entry: Mapping[str, Any]) -> None:
-        layers = network.layers
+        if "layers" not in entry["config"]:  # of a class of the user's, which has a config of its own
+            return
+        layers = network.layers if isinstance(network, Network.kinds["Sequential"]) else network.operations
         # The config of a Sequential begins with its input, which is none of its layers.
         for layer, part in zip(layers, entry["config"]["layers"][-len(layers) :], strict=True):
             places.setdefault(layer, []).append(part)
@@ -611,11 +801,9 @@ def deserialize_whole(entry: Mapping[str, Any], objects: Mapping[str, Any] | Non
 
     Raises FileFormatError for what describes none, GraphError and UnknownNameError.
     """
-    seed = entry.get("seed")
     token = _shared.set({})
     try:
-        kind = model_kind(entry["class_name"])
-        return kind.from_config(entry["config"], objects, seed=seed if isinstance(seed, int) else None, **options)
+        return revived(entry, objects, **options)
     except LayerHubError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as problem:
@@ -642,8 +830,16 @@ def deserialize_layer(entry: Mapping[str, Any], custom_objects: Mapping[str, Any
 
 def _deserialized(entry: Mapping[str, Any], objects: Mapping[str, Any]) -> Any:
     name, config = entry["class_name"], entry.get("config") or {}
-    if "layers" in config:
-        return model_kind(name).from_config(config, objects, seed=entry.get("seed"))
+    if dialect.is_operation(entry) and name not in objects:
+        return operations.Read({**entry, "config": config})
+    if name in GRAPHS and str(entry.get("module", "")).startswith("layerhub"):
+        return GRAPHS[name].from_config(config)
+    if name == "Merge":
+        from layerhub.merging import merge_from_config  # which makes models
+
+        return merge_from_config(config, objects)
+    if "layers" in config or isinstance(config, list) or _own_kind(entry, objects) is not None:
+        return revived(entry, objects)
     if name == "InputLayer":
         known = ("shape", "batch_shape", "batch_size", "sparse", "name")
         shape = config.get("batch_input_shape", config.get("batch_shape"))
@@ -651,14 +847,57 @@ def _deserialized(entry: Mapping[str, Any], objects: Mapping[str, Any]) -> Any:
     made = dialect.revived({"class_name": name, **entry, "config": config}, objects)
     if isinstance(made, Layer):
         return made
+    registry()  # plugins may bring layers
+    if name not in KINDS["layer"]:
+        names = [*KINDS["layer"], *Network.kinds]
+        raise UnknownNameError(
+            f"no layer is called {name!r}, and no model.{suggest(name, names)} A class of your own must be registered "
+            f"(lh.register) or, for a model, defined before this; or give it in custom_objects={{{name!r}: …}}"
+        )
     return KINDS["layer"].find(name).from_config(made["config"])
+
+
+GRAPHS: dict[str, type[Layer]] = {"Operation": Operation, "MaskOf": MaskOf}
+"""Layers that only graphs make."""
+
+
+def revived(
+    entry: Mapping[str, Any],
+    objects: Mapping[str, Any] | None = None,
+    backend: str | None = None,
+    device: str | None = None,
+) -> Network:
+    """The model that an entry describes, built as it was. Raises GraphError, UnknownNameError, FileFormatError."""
+    kind = known_kind(entry, objects)
+    seed = entry.get("seed")
+    return kind.remade(
+        entry["config"], entry.get("build_config"), objects, backend, device, seed if isinstance(seed, int) else None
+    )
+
+
+def known_kind(entry: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> type[Network]:
+    """The class of models that an entry is of. Raises UnknownNameError."""
+    return _own_kind(entry, objects) or model_kind(entry["class_name"])
+
+
+def _own_kind(entry: Mapping[str, Any], objects: Mapping[str, Any] | None) -> type[Network] | None:
+    """The class of the user's that an entry is of; None if it is of none."""
+    given = objects or {}
+    for name in (entry.get("registered_name"), entry.get("class_name")):
+        found = given.get(name) or Network.kinds.get(str(name).rpartition(">")[2])  # type: ignore[arg-type]
+        if isinstance(found, type) and issubclass(found, Network) and not found.__module__.startswith("layerhub."):
+            return found
+    return None
 
 
 def model_kind(name: str) -> type[Network]:
     """The class of models that a config calls so. Raises UnknownNameError."""
     name = "Model" if name == "Functional" else name
     if name not in Network.kinds:
-        raise UnknownNameError(f"no model is called {name!r}.{suggest(name, Network.kinds)}")
+        raise UnknownNameError(
+            f"no model is called {name!r}.{suggest(name, Network.kinds)} A class of your own must be defined, or given "
+            f"in custom_objects={{{name!r}: …}}, before its models are read"
+        )
     return Network.kinds[name]
 
 
@@ -685,8 +924,7 @@ def _call(
                 left.append((layer, number, call))
                 continue
             args, kwargs = call.given(made)
-            outputs = layers[layer](*args, **kwargs)
-            outputs = outputs if isinstance(outputs, list) else [outputs]
+            outputs = structure.flat(layers[layer](*args, **kwargs))
             made.update({dialect.Key(layer, number, k): y for k, y in enumerate(outputs)})
         if len(left) == len(waiting):
             raise GraphError(f"the config of {name} has a cycle, or speaks of a layer that it lacks")

@@ -37,11 +37,15 @@ def namespace_of(x: Any) -> Any:
     return _spaces[kind]
 
 
+_PLAIN = (int, float, bool, str, type(None), type(Ellipsis), slice, type, np.dtype)
+"""What functions take beside arrays."""
+
+
 def _arrays(arguments: Any) -> Any:
     for argument in arguments:
         if isinstance(argument, (list, tuple)):
             yield from _arrays(argument)
-        elif not isinstance(argument, (int, float, bool, str, type(None), slice)):
+        elif not (isinstance(argument, _PLAIN) or callable(argument) or type(argument).__name__ == "DType"):
             yield argument
 
 
@@ -52,12 +56,30 @@ def _space(args: Any, kwargs: Any) -> Any:
 
 
 @cache
+def named(name: str) -> Any:
+    """The function of a name, with the namespace as its first argument."""
+    return MADE[name] if name in MADE else lambda xp, *args, **kwargs: getattr(xp, name)(*args, **kwargs)
+
+
+def _astype(xp: Any, x: Any, dtype: Any) -> Any:
+    """x in a type, which may be said by its name or as ``lh.ops.float32``."""
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None)
+    return xp.astype(x, getattr(xp, name) if name is not None else dtype)
+
+
+@cache
 def _function(name: str) -> Any:
+    meaning = named(name)
+
     def call(*args: Any, **kwargs: Any) -> Any:
-        return getattr(_space(args, kwargs), name)(*args, **kwargs)
+        space = _space(args, kwargs)
+        if space.symbolic:
+            return space.operate(name, args, kwargs)
+        return meaning(space, *args, **kwargs) if name != "astype" else _astype(space, *args, **kwargs)
 
     call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"``{name}`` of the array API standard, on the backend that owns the arrays."
+    standard = f"``{name}`` of the array API standard, on the backend that owns the arrays."
+    call.__doc__ = MADE[name].__doc__ if name in MADE else standard
     return call
 
 
@@ -74,6 +96,21 @@ class Made:
     def concatenate(xp: Any, xs: Any, axis: int = -1) -> Any:
         """Arrays laid end to end along an axis."""
         return xp.concat(xs, axis=axis)
+
+    @staticmethod
+    def get_item(xp: Any, x: Any, key: Any) -> Any:
+        """x[key], where key has ints, slices, ``...`` and None, which stands for an axis of size 1."""
+        keys = list(key) if isinstance(key, (tuple, list)) else [key]
+        if any(part is Ellipsis for part in keys):
+            at = next(k for k, part in enumerate(keys) if part is Ellipsis)
+            count = sum(part is not None for part in keys) - 1
+            keys[at : at + 1] = [slice(None)] * (x.ndim - count)
+        y, axis = x[tuple(part for part in keys if part is not None)], 0
+        for part in keys:
+            if part is None:
+                y = xp.expand_dims(y, axis=axis)
+            axis += not isinstance(part, int)
+        return y
 
     @staticmethod
     def l2_normalize(xp: Any, x: Any, axis: int = -1, epsilon: float = 1e-12) -> Any:
@@ -103,30 +140,20 @@ MADE: dict[str, Any] = {name: getattr(Made, name) for name in vars(Made) if not 
 
 
 @cache
-def _made(name: str) -> Any:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return MADE[name](_space(args, kwargs), *args, **kwargs)
-
-    call.__name__, call.__doc__ = name, MADE[name].__doc__
-    return call
-
-
-@cache
 def _activation(name: str) -> Any:
     kind: Any = KINDS["activation"].find(name)
 
     def call(x: Any, **parameters: Any) -> Any:
-        return kind(**parameters)(_space((x,), {}), x)
+        space = _space((x,), {})
+        return space.activate(kind(**parameters), x) if space.symbolic else kind(**parameters)(space, x)
 
     call.__name__, call.__doc__ = name, kind.__doc__
     return call
 
 
 def __getattr__(name: str) -> Any:
-    if name in EXTRAS or name in STANDARD:
+    if name in EXTRAS or name in STANDARD or name in MADE:
         return _function(name)
-    if name in MADE:
-        return _made(name)
     if not name.startswith("_") and name in KINDS["activation"] and name != "custom":
         return _activation(name)
     if name.startswith("__"):

@@ -8,7 +8,8 @@ writes the steps out as Python source, so that running a model costs no more tha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -126,6 +127,19 @@ class Planner:
         value = Value(self._slot(), shape, dtype, **more)
         self.steps.append(Step(None, None, function, arguments, (value.slot,), shape=shape))
         return value
+
+    def as_mask(self, value: Value) -> Value:
+        """A value as a mask."""
+        return value if value.dtype == "bool" else self._emit(_astype, ("xp", value, "bool"), value.shape, "bool")
+
+    @contextmanager
+    def mode(self, training: bool | None) -> Iterator[None]:
+        """What is lowered meanwhile is in training, or is not; None leaves that as it is."""
+        before, self.training = self.training, self.training if training is None else training
+        try:
+            yield
+        finally:
+            self.training = before
 
     # Layers
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from layerhub.data import listed, pack_x_y_sample_weight, unpack_x_y_sample_weight
+from layerhub.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from layerhub.errors import DataError
 from layerhub.execution import Batch, Executor
 from layerhub.feeding import Fed
-from layerhub.graph import unwrapped
 from layerhub.spec.metrics import ratio
 
 
@@ -182,10 +181,10 @@ class Stepped(Fed):
         """What the user's own step gives for a batch; None for the figures that ``compute_metrics`` gathered."""
         executor = self.executor
         executor.fresh()
-        inputs = unwrapped(list(batch.inputs))
-        targets = unwrapped(list(batch.targets)) if batch.targets else None
+        inputs = self.packed_inputs(batch.inputs)
+        targets = self.packed(batch.targets) if batch.targets else None
         given = [w for w in batch.weights if w is not None]
-        weights = unwrapped(list(batch.weights)) if given else None
+        weights = self.packed(batch.weights) if given else None
         step = self._step = Step()
         before = executor.step
         try:
@@ -218,14 +217,14 @@ class Stepped(Fed):
         return executor
 
     def _listed_outputs(self, y_pred: Any) -> list[Any]:
-        found = list(y_pred) if isinstance(y_pred, (list, tuple)) else listed(y_pred, self.output_names)
+        found = self.arranged_outputs(y_pred)
         if len(found) != len(self.outputs):
             raise DataError(f"{self.name} has {len(self.outputs)} outputs, {len(found)} were given as y_pred")
         return found
 
     def _given(self, executor: Executor, y: Any, sample_weight: Any) -> Batch:
         """Targets and weights as losses and metrics take them."""
-        targets, weights = listed(y, self.output_names), listed(sample_weight, self.output_names, partial=True)
+        targets, weights = self.arranged_outputs(y), self.arranged_outputs(sample_weight, partial=True)
         return Batch((), *executor.labels(targets, weights))
 
     def _places(self, executor: Executor) -> list[int]:

@@ -15,7 +15,6 @@ from layerhub.errors import DataError
 from layerhub.execution import Batch, Executor
 from layerhub.feeding import check_frequency, validates, whole
 from layerhub.generators import Generators, renamed
-from layerhub.graph import unwrapped
 from layerhub.steps import Stepped
 
 
@@ -235,7 +234,7 @@ class Trainable(Stepped, Generators):
             if not isinstance(source, Cut):
                 raise DataError(f"{self.name}: the data have no batches")
             gathered.add(self._outputs(([x[:0] for x in source.arrays.inputs], [], []), own_step))
-        return unwrapped(gathered.whole())
+        return self.packed(gathered.whole())
 
     def _predicted(self, host: HostBatch) -> list[np.ndarray]:
         """The outputs for a batch, as arrays of their own."""
@@ -275,7 +274,7 @@ class Trainable(Stepped, Generators):
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as ndarrays."""
-        return unwrapped(self._predicted((self._data(x).inputs, [], [])))
+        return self.packed(self._predicted((self._data(x).inputs, [], [])))
 
     def reset_metrics(self) -> None:
         """Begin to gather losses and metrics anew."""

@@ -69,7 +69,7 @@ class Variable:
     @property
     def trainable(self) -> bool:
         """Whether training moves it: by its declaration, and by what its layer says now."""
-        return self.spec.trainable and self.layer.trainable
+        return self.spec.trainable and self.layer.trains(self.spec.name)
 
     def numpy(self) -> np.ndarray:
         """The value, as an ndarray of its own."""

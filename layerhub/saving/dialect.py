@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from layerhub import structure
 from layerhub.errors import FileFormatError, UnknownNameError
 from layerhub.graph import Node, Tensor
+from layerhub.operation import Operation, decoded
+from layerhub.saving import operations
 from layerhub.spec import KINDS
 from layerhub.spec.attention import MultiHead
 from layerhub.spec.base import Spec
@@ -58,6 +61,8 @@ def described(spec: Spec) -> dict[str, Any]:
 def entry_of(kind: type[Spec], config: Mapping[str, Any]) -> dict[str, Any]:
     """A Keras object of a class."""
     origin = kind.kind.origin.get(kind.__name__, "user")
+    if kind.__module__ in ("layerhub.operation", "layerhub.graph"):
+        return {"module": kind.__module__, "class_name": kind.__name__, "config": dict(config), "registered_name": None}
     own = origin == "layerhub"
     return {
         "module": MODULES[kind.kind.name] if own else kind.__module__,
@@ -115,6 +120,10 @@ def call_of(node: Node, keys: Mapping[Tensor, Key]) -> dict[str, Any]:
     kwargs: dict[str, Any] = options_of(node.layer) | node.options
     states = [tensor(x) for x in node.states]
     args: list[Any] = given if len(given) == 1 else [given]
+    if hasattr(node.layer, "lower"):
+        args = [structure.packed(node.layer._takes, given)]
+    elif isinstance(node.layer, Operation):
+        args = operations.args_of(node, tensor) or [given]
     if isinstance(node.layer, MultiHead):
         args = given[:2]
         kwargs |= {d.name: x for d, x in zip(node.layer.inputs[2:], given[2:], strict=False) if x is not None}
@@ -122,7 +131,11 @@ def call_of(node: Node, keys: Mapping[Tensor, Key]) -> dict[str, Any]:
         args = [*given, states]
     elif states:
         kwargs["initial_state"] = states
-    return {"args": args, "kwargs": kwargs}
+    if any(mask is not None for mask in node.masks):
+        masks = [tensor(mask) for mask in node.masks]
+        kwargs["mask"] = masks if len(masks) > 1 else masks[0]
+    own = {} if node.training is None else {"layerhub": {"training": node.training}}
+    return {"args": args, "kwargs": kwargs} | own
 
 
 # Reading
@@ -164,8 +177,8 @@ def _keys(value: Any) -> Iterator[Key]:
 def _filled(value: Any, tensors: Mapping[Key, Tensor]) -> Any:
     if isinstance(value, Key):
         return tensors[value]
-    if isinstance(value, Mapping):  # inputs by name, which a model has in this order
-        value = [value[name] for name in sorted(value)]
+    if isinstance(value, Mapping):
+        return {name: _filled(part, tensors) for name, part in value.items()}
     return [_filled(part, tensors) for part in value] if isinstance(value, list) else value
 
 
@@ -179,6 +192,8 @@ def calls_in(entry: Mapping[str, Any], models: Mapping[str, int]) -> list[Call]:
             args, kwargs = _old_node(node, models)
         # Keras writes the mode of each call, and overrules it with that of the model.
         kwargs = {name: value for name, value in kwargs.items() if name != "training" and not _nothing(value)}
+        if isinstance(node, Mapping) and isinstance(node.get("layerhub"), Mapping):
+            kwargs |= {"training": bool(node["layerhub"].get("training"))}
         while args and _nothing(args[-1]):
             args.pop()
         calls.append(Call(args, kwargs))
@@ -195,6 +210,8 @@ def _tensors(value: Any) -> Any:
     if isinstance(value, Mapping):
         if value.get("class_name") == "__keras_tensor__":
             return key_of(value["config"]["keras_history"])
+        if value.get("class_name") in ("__slice__", "__ellipsis__", "__numpy__"):
+            return decoded(value)
         return {name: _tensors(part) for name, part in value.items()}
     return [_tensors(part) for part in value] if isinstance(value, (list, tuple)) else value
 

@@ -151,7 +151,7 @@ def _of_layer(group: Any, name: str, layer: Any) -> Values:
 
 def _variables(layer: Any) -> list[Variable]:
     """The weights of a layer or a nested model, trainable ones first."""
-    found = layer.weights if not hasattr(layer, "held") or layer.held else []
+    found = layer.weights if not hasattr(layer, "held") or (layer.held and layer.built) else []
     return [v for v in found if v.trainable] + [v for v in found if not v.trainable]
 
 

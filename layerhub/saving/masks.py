@@ -30,7 +30,12 @@ def implied(
         if name not in operations:
             kept[name] = [_without(call, operations, calls, marks) for call in calls[name]]
     used = {key for of in kept.values() for call in of for key in call.keys}
-    needed = {key.layer for key in (*used, *outputs)} & operations.keys()
+    needed: set[str] = set()
+    found = {key.layer for key in (*used, *outputs)} & operations.keys()
+    while found:  # and what these take in turn
+        needed |= found
+        taken = {key.layer for name in found for call in calls[name] for key in call.keys}
+        found = taken & operations.keys() - needed
     left = [entry for entry in entries if entry["name"] in kept or entry["name"] in needed]
     return left, kept | {name: list(calls[name]) for name in needed}
 

@@ -7,7 +7,7 @@ of Keras is a tree of objects, ``objects`` says so, once for each family: this i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -103,16 +103,36 @@ def numbered(classes: Sequence[str]) -> list[str]:
 def layers_of(model: Any, prefix: str = "", met: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
     """(path, layer) of every layer of a model, nested models opened; one that occurs twice comes once."""
     met = set() if met is None else met
-    stems = numbered([type(layer).__name__ for layer in model.layers])
-    for stem, layer in zip(stems, model.layers, strict=True):
+    for stem, layer in model.located() or _listed(model):
         if id(layer) in met:
             continue
         met.add(id(layer))
-        path = _joined(prefix, "layers", stem)
-        if isinstance(layer, Layer):
-            yield path, layer
-        else:
+        path = _joined(prefix, stem)
+        if not isinstance(layer, Layer):
             yield from layers_of(layer, path, met)
+        elif layer.built or not layer.held:  # a subclass may have layers that it never uses
+            yield path, layer
+
+
+def _listed(model: Any) -> list[tuple[str, Any]]:
+    """(path, layer) of the layers of a model that is a graph."""
+    stems = numbered([type(layer).__name__ for layer in model.layers])
+    return [(_joined("layers", stem), layer) for stem, layer in zip(stems, model.layers, strict=True)]
+
+
+def within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(path, layer) of the layers in an attribute of a subclassed model: one, or a list or dict of them."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        yield path, value
+        return
+    parts = [part for part in value if hasattr(part, "label")]
+    for stem, part in zip(numbered([type(part).__name__ for part in parts]), parts, strict=True):
+        yield _joined(path, stem), part
+    for number, part in enumerate(value):
+        if isinstance(part, (list, tuple, Mapping)):
+            yield from within(_joined(path, str(number)), part)
 
 
 def places(model: Any) -> dict[str, Variable]:

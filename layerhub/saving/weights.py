@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from layerhub.errors import WeightsError
-from layerhub.graph import placed_layers
 from layerhub.saving import hdf5, tree
 from layerhub.variable import Variable
 
@@ -34,7 +33,7 @@ def arrays_of(model: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 def states_of(model: Any) -> list[Variable]:
     """Where the layers of a model keep what lasts from batch to batch."""
-    return [variable for _, layer, _ in placed_layers(model.inputs, model.outputs) for variable in layer.store.states]
+    return [variable for _, layer, _ in model.graph.placed() for variable in layer.store.states]
 
 
 def names_of(model: Any) -> dict[str, dict[str, str]]:

@@ -186,6 +186,8 @@ class Spec:
             default = vars(cls).get(name, REQUIRED)
             named = isinstance(default, Keyword)
             own[name] = Parameter(name, domain_of(hint), default.default if named else default, named)
+            if isinstance(getattr(cls, name, None), property) and name not in vars(cls):
+                setattr(cls, name, None)  # a property that all specs have (output_shape) gives way to a parameter
         cls._own_parameters = own
         # A parameter declared again takes its new place; keyword-only ones stand last.
         ordered: dict[str, Parameter] = {}

@@ -158,6 +158,11 @@ class Weights(Declared):
         inner = getattr(layer, self.layer)
         return sum(declared.count(inner) for declared in inner.held)
 
+    def owner(self, layer: Layer, name: str) -> tuple[Layer, str] | None:
+        """The inner layer that a weight of this name belongs to, and its name there; None if it is none of these."""
+        own, _, rest = name.partition("/")
+        return (getattr(layer, self.layer), rest) if own == self.name and rest else None
+
     def specs(self, layer: Layer, sizes: Mapping[str, Any]) -> tuple[WeightSpec | None, ...]:
         inner = getattr(layer, self.layer)
         shapes = [pattern.sizes(lambda name: layer.lookup(name, sizes)) for pattern in self.patterns]
@@ -189,6 +194,10 @@ class Runtime:
     def trial(self, function: Any, shapes: Sequence[Shape], dtype: str) -> Shape:
         """The shape that a function gives for inputs of these shapes, found by trying it out."""
         raise StateError("a spec alone only describes a layer; import layerhub.graph to try functions out")
+
+    def at(self, layer: Layer, what: str, index: int | None = None) -> Any:
+        """What a use of a layer has: its input, output, input_shape, …; of the only use for None."""
+        raise StateError("a spec alone only describes a layer; import layerhub.graph to connect it")
 
     def store(self, layer: Layer) -> Any:
         """Where a layer's weights are."""
@@ -294,11 +303,16 @@ class Layer(Spec, abstract=True):
     def label(self) -> str:
         """The name; made from the class name and a counter when first asked for, if none was given."""
         if self.name is None:
-            stem = snake_case(type(self).__name__)
+            stem = self.stem
             count = Layer._counts.get(stem, 0)
             Layer._counts[stem] = count + 1
             self.name = f"{stem}_{count}" if count else stem
         return self.name
+
+    @property
+    def stem(self) -> str:
+        """What it is called, but for a number, where it was given no name."""
+        return snake_case(type(self).__name__)
 
     @property
     def compute_dtype(self) -> str:
@@ -470,6 +484,78 @@ class Layer(Spec, abstract=True):
     def store(self) -> Any:
         """Where the weights are: None of them until the layer is built."""
         return Layer.runtime.store(self)
+
+    # Its uses in graphs
+
+    @property
+    def input(self) -> Any:
+        """The symbolic tensor, or the list of them, that it was called on. Raises NodeError unless that was once."""
+        return Layer.runtime.at(self, "input")
+
+    @property
+    def output(self) -> Any:
+        """The symbolic tensor, or the list of them, that its call gave."""
+        return Layer.runtime.at(self, "output")
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape of ``input``."""
+        return Layer.runtime.at(self, "input_shape")
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape of ``output``."""
+        return Layer.runtime.at(self, "output_shape")
+
+    @property
+    def input_mask(self) -> Any:
+        """The mask that ``input`` brings, as a symbolic tensor; None where it brings none."""
+        return Layer.runtime.at(self, "input_mask")
+
+    @property
+    def output_mask(self) -> Any:
+        """The mask that ``output`` brings."""
+        return Layer.runtime.at(self, "output_mask")
+
+    def get_input_at(self, node_index: int) -> Any:
+        """The input of a call, by the number of the call."""
+        return Layer.runtime.at(self, "input", node_index)
+
+    def get_output_at(self, node_index: int) -> Any:
+        """The output of a call."""
+        return Layer.runtime.at(self, "output", node_index)
+
+    def get_input_shape_at(self, node_index: int) -> Any:
+        """The shape of the input of a call."""
+        return Layer.runtime.at(self, "input_shape", node_index)
+
+    def get_output_shape_at(self, node_index: int) -> Any:
+        """The shape of the output of a call."""
+        return Layer.runtime.at(self, "output_shape", node_index)
+
+    def get_input_mask_at(self, node_index: int) -> Any:
+        """The mask of the input of a call."""
+        return Layer.runtime.at(self, "input_mask", node_index)
+
+    def get_output_mask_at(self, node_index: int) -> Any:
+        """The mask of the output of a call."""
+        return Layer.runtime.at(self, "output_mask", node_index)
+
+    def trains(self, name: str) -> bool:
+        """Whether training moves the weight of this name: not where the layer, or one inside that has it, is frozen."""
+        found = (d.owner(self, name) for d in self.held if isinstance(d, Weights))
+        inner = next((pair for pair in found if pair is not None), None)
+        return self.trainable and (inner is None or inner[0].trains(inner[1]))
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """The weights that training moves."""
+        return [variable for variable in self.weights if variable.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Any]:
+        """The weights that it leaves alone."""
+        return [variable for variable in self.weights if not variable.trainable]
 
     @property
     def built(self) -> bool:

@@ -149,6 +149,10 @@ class StackedWeights(Weights):
     def count(self, layer: Layer) -> int:
         return sum(declared.count(cell) for cell in layer.cells for declared in cell.held)
 
+    def owner(self, layer: Layer, name: str) -> tuple[Layer, str] | None:
+        number, _, rest = name.partition("/")
+        return (layer.cells[int(number)], rest) if rest else None
+
     def specs(self, layer: Layer, sizes: Any) -> tuple[WeightSpec | None, ...]:
         found: list[WeightSpec | None] = []
         for k, (cell, x) in enumerate(zip(layer.cells, layer.chain(sizes["shapes"][0]), strict=False)):

@@ -345,14 +345,24 @@ class Bidirectional(Layer):
     def c3_both_are_stateful_or_neither(self, ahead, back):
         return ahead.stateful == back.stateful
 
-    @cached_property
+    @property
     def ahead(self) -> Recurrent:
-        """The layer that reads forward."""
+        """The layer that reads forward; frozen where this one is."""
+        self._ahead.trainable = self.trainable and self.layer.trainable
+        return self._ahead
+
+    @property
+    def back(self) -> Recurrent:
+        """The layer that reads backwards; frozen where this one is."""
+        self._back.trainable = self.trainable and (self.backward_layer or self.layer).trainable
+        return self._back
+
+    @cached_property
+    def _ahead(self) -> Recurrent:
         return self._part(self.layer)
 
     @cached_property
-    def back(self) -> Recurrent:
-        """The layer that reads backwards."""
+    def _back(self) -> Recurrent:
         return self._part(self.backward_layer or self.layer.replace(go_backwards=not self.layer.go_backwards))
 
     def _part(self, layer: Recurrent) -> Recurrent:
