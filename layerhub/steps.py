@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from layerhub import structure
 from layerhub.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
 from layerhub.errors import DataError
 from layerhub.execution import Batch, Executor
@@ -217,7 +218,7 @@ class Stepped(Fed):
         return executor
 
     def _listed_outputs(self, y_pred: Any) -> list[Any]:
-        found = self.arranged_outputs(y_pred)
+        found = structure.flat(y_pred)
         if len(found) != len(self.outputs):
             raise DataError(f"{self.name} has {len(self.outputs)} outputs, {len(found)} were given as y_pred")
         return found
