@@ -258,7 +258,12 @@ class Network:
         return [y.node.layer.label for y in self.outputs]
 
     def packed(self, outputs: Sequence[Any]) -> Any:
-        """The outputs, given in a row, in the structure in which the model has them."""
+        """The outputs, given in a row, in the structure in which the model has them.
+
+        Others than these, which a step of the user's own made, stay in their row.
+        """
+        if len(outputs) != len(self.outputs):
+            return unwrapped(list(outputs))
         return structure.packed(self._gives, outputs)
 
     def packed_inputs(self, inputs: Sequence[Any]) -> Any:
