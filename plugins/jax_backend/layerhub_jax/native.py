@@ -39,6 +39,18 @@ class Native:
         """Which of the weights are trained."""
         return self._nested([variable.trainable for variable in self._executor.program.variables])
 
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """(what is trained, the rest) of parameters: jax.grad of the first, carry along the second; see ``join``."""
+        trained, rest = {}, {}
+        for layer, weights in self.trainable.items():
+            trained[layer] = {name: params[layer][name] for name, moves in weights.items() if moves}
+            rest[layer] = {name: params[layer][name] for name, moves in weights.items() if not moves}
+        return trained, rest
+
+    def join(self, trained: Params, rest: Params) -> dict[str, dict[str, Any]]:
+        """The parameters of which these are the parts."""
+        return {layer: {**trained[layer], **rest[layer]} for layer in trained}
+
     def __call__(self, params: Params, *inputs: Any, training: bool = False, step: Any = 0) -> Any:
         """The outputs. training: dropout drops, other elements at each ``step``; see ``moved`` for what moves."""
         return self.moved(params, *inputs, training=training, step=step)[0]

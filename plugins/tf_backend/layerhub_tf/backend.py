@@ -90,7 +90,10 @@ class TensorflowBackend(Backend):
     ) -> tf.Variable:
         # Out of whatever function is being traced: the variable outlives it.
         with tf.init_scope(), self.on(device):
-            return tf.Variable(self.asarray(value, dtype), trainable=trainable)
+            # Of what is trained, whoever distributes sees to it that replicas agree. The rest, such as moving averages,
+            # each replica moves by its own part of the batch: within tf.distribute, the mean of them is kept.
+            merged = tf.VariableAggregation.NONE if trainable else tf.VariableAggregation.MEAN
+            return tf.Variable(self.asarray(value, dtype), trainable=trainable, aggregation=merged)
 
     def read(self, variable: tf.Variable) -> tf.Tensor:
         return variable.value()

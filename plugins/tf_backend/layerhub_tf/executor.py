@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -420,7 +421,8 @@ class TensorflowExecutor(Executor):
     def calls(self) -> tf.Variable:
         """Counts the calls in training of the native object: each draws its own dropout."""
         with tf.init_scope(), self.backend.on(self.device):
-            return tf.Variable(self.step, trainable=False, dtype=tf.int64)
+            first = tf.VariableAggregation.ONLY_FIRST_REPLICA  # all of them count alike
+            return tf.Variable(self.step, trainable=False, dtype=tf.int64, aggregation=first)
 
     def run(self, inputs: Sequence[Any], training: bool) -> Any:
         """The outputs for inputs, differentiable by whoever records."""
@@ -469,17 +471,58 @@ def _compiles(rule: Any, dtype: str) -> bool:
     return True
 
 
+class NativeLayer(tf.Module):
+    """The weights of one layer, as attributes."""
+
+
 class Native(tf.Module):
     """A bound model as a tf.Module: its variables, and a call that a GradientTape differentiates.
 
-    training: dropout drops, and moving averages move.
+    Each layer is a module within it, by its name, with its variables by theirs: so checkpoints name them. They are the
+    model's own: to train one is to train the other. Asked for within ``strategy.scope()``, before the model computed
+    anything, they are made as the strategy wants them. What a layer moves by itself is averaged over replicas.
+    training: dropout drops, and moving averages move. Penalties of regularizers are the caller's to add.
     """
 
     def __init__(self, executor: TensorflowExecutor):
         super().__init__()
         self._run = executor.run
-        self.weights = list(executor.handles)
+        # A function, for what is set as an attribute is tracked, and named by it.
+        self._pairs = lambda: list(zip(executor.program.variables, executor.handles, strict=True))
+        layers: dict[int, NativeLayer] = {}
+        for slot, handle in zip(executor.program.plan(False).slots, executor.handles, strict=True):
+            if id(slot.layer) not in layers:
+                layers[id(slot.layer)] = NativeLayer()
+                setattr(self, _free(self, slot.layer.label), layers[id(slot.layer)])
+            layer = layers[id(slot.layer)]
+            setattr(layer, _free(layer, slot.spec.name), handle)
+
+    @property
+    def weights(self) -> list[tf.Variable]:
+        """All variables, in the order in which the model computes."""
+        return [handle for _, handle in self._pairs()]
+
+    @property
+    def variables(self) -> tuple[tf.Variable, ...]:
+        return tuple(self.weights)
+
+    @property
+    def trainable_variables(self) -> tuple[tf.Variable, ...]:
+        """The variables that training moves now: those of frozen layers are left out."""
+        return tuple(handle for variable, handle in self._pairs() if variable.trainable)
+
+    @property
+    def non_trainable_variables(self) -> tuple[tf.Variable, ...]:
+        return tuple(handle for variable, handle in self._pairs() if not variable.trainable)
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, *inputs: Any, training: bool = False) -> Any:
         return self._run(inputs, training)
+
+
+def _free(module: tf.Module, wanted: str) -> str:
+    """A name that the module has not yet."""
+    name = re.sub(r"\W", "_", wanted)
+    while hasattr(module, name):
+        name += "_"
+    return name

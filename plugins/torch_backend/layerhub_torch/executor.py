@@ -98,6 +98,9 @@ class TorchExecutor(Executor):
     def native(self) -> NativeModel:
         if self._native is None:
             self._native = NativeModel(self.program, self.handles, self.forward, self.step)
+        # What was frozen or thawed since the model was bound is so for torch's optimizers, too.
+        for variable, handle in zip(self.program.variables, self.handles, strict=True):
+            handle.requires_grad_(variable.trainable)
         return self._native
 
 

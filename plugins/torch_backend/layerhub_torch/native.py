@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from layerhub.errors import BackendError
 from layerhub.execution import Program
 
 
@@ -25,12 +26,16 @@ class NativeLayer(torch.nn.Module):
 class NativeModel(torch.nn.Module):
     """A model whose Parameters and buffers are LayerHub's own variables: to train one is to train the other.
 
+    Each layer is a module within it, by its name, with its weights by theirs: so ``state_dict`` names them. Where they
+    are and of which type is for the model to say (``model.to(device=…)``, then ``model.native`` anew); a deep copy of
+    the module has weights of its own, which may go anywhere.
     ``train()`` and ``eval()`` choose between training and inference, as everywhere in torch; training also moves the
     moving statistics, and draws other dropout at each call. Penalties of regularizers are the caller's to add.
     """
 
     def __init__(self, program: Program, handles: Sequence[torch.Tensor], run: Callable[[bool], Callable], step: int):
         super().__init__()
+        self._bound = id(self)  # which a copy is not
         self.step, self.run = step, {training: run(training) for training in (False, True)}
         self.dtypes = [getattr(torch, value.dtype) for value in program.plan(False).inputs]
         self.updated = {training: program.plan(training).updated for training in (False, True)}
@@ -46,6 +51,18 @@ class NativeModel(torch.nn.Module):
             layer.register_parameter(name, handle) if slot.spec.trainable else layer.register_buffer(name, handle)
             self.places.append((layer._parameters if slot.spec.trainable else layer._buffers, name))
         self.eval()
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> NativeModel:
+        if self._bound == id(self):
+            for name, held in self.state_dict(keep_vars=True).items():
+                made = fn(held)
+                if made.device != held.device or made.dtype != held.dtype:
+                    raise BackendError(
+                        f"{name} belongs to a LayerHub model, which keeps it on {held.device} in {held.dtype}: move "
+                        f"the model, model.to(device={str(made.device)!r}), and ask for model.native again; or move "
+                        "copy.deepcopy(model.native), which has weights of its own"
+                    )
+        return super()._apply(fn, recurse)
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         weights = [table[name] for table, name in self.places]
