@@ -461,6 +461,10 @@ class Executor:
         watches = self.program.optimizer is not None and self.program.optimizer.watches
         return np.errstate(over="ignore", invalid="ignore") if watches else nullcontext()
 
+    def scope(self) -> AbstractContextManager:
+        """The scope in which steps are run."""
+        return nullcontext()
+
     def apply(self, gradients: Sequence[Any]) -> None:
         """A step of the optimizer by these gradients of the trainable weights, which have the scale of the loss."""
         optimizer, movement, scaling, scale = self.program.optimizer, self.movement, self.scaling, self.scale

@@ -189,7 +189,8 @@ class Stepped(Fed):
         step = self._step = Step()
         before = executor.step
         try:
-            found = getattr(self, name)(pack_x_y_sample_weight(inputs, targets, weights))
+            with executor.scope():
+                found = getattr(self, name)(pack_x_y_sample_weight(inputs, targets, weights))
         finally:
             self._step = None
         if name != "predict_step" and not isinstance(found, Mapping):

@@ -116,6 +116,12 @@ def test_batches_by_number_are_shuffled_anew_each_epoch_and_told_of_its_end(data
     assert source.asked == [0, 1, 2, 3, "end"]
 
 
+def test_validation_by_number_begins_anew_after_each_epoch(data, linear):
+    source = Numbered(*data)
+    linear().fit(*data, epochs=2, validation_data=source, validation_steps=2, verbose=0)
+    assert source.asked == [0, 1, "end"] * 2
+
+
 def test_inputs_and_outputs_may_go_by_name(data, two_headed, same_weights):
     x, _ = data
     targets = {"right": x[:, :1], "left": x[:, :3]}

@@ -116,7 +116,7 @@ class JaxExecutor(Executor):
         numbers = [tuple(map(float, part)) for part in self.movement.numbers(number)]
         scale = None if self.scaling is None else float(self.scaling.scale)
         unscale = None if scale is None else _unscaling(scale)
-        with self._as_told():
+        with self.scope():
             moved, self.slots, state, self._finite = self._steps[phases](
                 [handles[i].value for i in self._moving], [handles[i].value for i in self._resting], self.slots,
                 (self.loss_state, self.metric_state), _parts(batch), self.step, scale, unscale, numbers,
@@ -144,16 +144,16 @@ class JaxExecutor(Executor):
     def test_batch(self, batch: Batch) -> None:
         self.fresh()
         state = (self.loss_state, self.metric_state)
-        with self._as_told():
+        with self.scope():
             (self.loss_state, self.metric_state), updates = self._test(self.weights(), state, _parts(batch))
         self.store(False, updates)
 
     def predict_batch(self, batch: Batch) -> tuple[Any, ...]:
-        with self._as_told():
+        with self.scope():
             return super().predict_batch(batch)
 
-    def _as_told(self) -> AbstractContextManager:
-        """The scope in which functions are called: with run_eagerly they are not compiled."""
+    def scope(self) -> AbstractContextManager:
+        # With run_eagerly nothing is compiled.
         return jax.disable_jit() if self.program.running.eagerly else nullcontext()
 
     # For jax's own ecosystem
