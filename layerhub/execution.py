@@ -220,6 +220,10 @@ class Executor:
         """The same, as it is called outside of a whole step: compiled by itself where whole steps would be."""
         return self.forward(training, recording)
 
+    def piece(self, name: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A pure function of nested arrays that is a part of a step, under a name; see ``called``."""
+        return function
+
     def loss_function(self, term: LossTerm, recording: bool) -> Callable[[Any, Any], Any]:
         """A loss's values by its kernel, or by its definition."""
         key = (id(term.loss), term.output, recording)

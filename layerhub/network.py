@@ -40,6 +40,7 @@ from layerhub.graph import (
     nodes_of,
     remembering,
     set_all,
+    unwrapped,
 )
 from layerhub.operation import Operation
 from layerhub.plan import Plan, Planner, Value

@@ -131,14 +131,17 @@ class Stepped(Fed):
     ) -> Any:
         """The total loss that ``compile`` was given, with the penalties of weights and of the model's last call."""
         executor, step = self._ready(), self._begun()
-        batch = self._given(executor, y, sample_weight)
         outputs = self._listed_outputs(y_pred)
-        masks = step.masks if len(step.masks) == len(outputs) else (None,) * len(outputs)
         recording = step.weights is not None
+
+        def total(outputs: Any, masks: Any, penalties: Any, weights: Any, *labels: Any) -> Any:
+            return executor.total_loss(outputs, masks, penalties, weights, Batch((), *labels), recording)
+
         weights = executor.weights() if step.weights is None else step.weights
-        loss, parts = executor.total_loss(outputs, masks, step.penalties, weights, batch, recording)
-        step.loss, step.parts = loss, parts
-        return loss
+        step.loss, step.parts = executor.piece(("total", recording), total)(
+            outputs, self._masks(step, outputs), step.penalties, weights, *self._given(executor, y, sample_weight)
+        )
+        return step.loss
 
     def compute_metrics(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None
@@ -148,28 +151,34 @@ class Stepped(Fed):
         The loss is the one that ``gradients`` differentiated, else the one that ``compute_loss`` gave.
         """
         executor, step = self._ready(needs_loss=False), self._begun()
-        batch = self._given(executor, y, sample_weight)
         outputs = self._listed_outputs(y_pred)
-        masks = step.masks if len(step.masks) == len(outputs) else (None,) * len(outputs)
-        state = executor.loss_state, executor.metric_state
         step.measured = True
-        if step.loss is None:
-            executor.metric_state = executor.measured_metrics(state[1], outputs, masks, batch)
-        else:
-            parts = step.parts if len(step.parts) == len(self._losses) else [step.loss] * len(self._losses)
-            executor.loss_state, executor.metric_state = executor.measured(
-                state, step.loss, parts, outputs, masks, batch
-            )
+
+        def measured(state: Any, loss: Any, parts: Any, outputs: Any, masks: Any, *labels: Any) -> Any:
+            batch = Batch((), *labels)
+            if loss is None:
+                return state[0], executor.measured_metrics(state[1], outputs, masks, batch)
+            return executor.measured(state, loss, parts, outputs, masks, batch)
+
+        parts = step.parts if len(step.parts) == len(self._losses) else [step.loss] * len(self._losses)
+        executor.loss_state, executor.metric_state = executor.piece("measured", measured)(
+            (executor.loss_state, executor.metric_state), step.loss, parts, outputs, self._masks(step, outputs),
+            *self._given(executor, y, sample_weight),
+        )  # fmt: skip
         return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Losses and metrics since they were last reset, as native scalars by name."""
         executor = self.executor
-        *sums, count = executor.loss_state
-        figures = zip(self._metrics, executor.metric_state, strict=True)
-        return {name: ratio(executor.xp, total, count) for name, total in zip(self._loss_names, sums, strict=True)} | {
-            term.name: term.metric.figure(executor.xp, state) for term, state in figures
-        }
+
+        def figures(losses: Any, states: Any) -> list[Any]:
+            *sums, count = losses
+            found = [ratio(executor.xp, total, count) for total in sums]
+            terms = zip(self._metrics, states, strict=True)
+            return [*found, *(term.metric.figure(executor.xp, state) for term, state in terms)]
+
+        found = executor.piece("figures", figures)(executor.loss_state, executor.metric_state)
+        return dict(zip([*self._loss_names, *(term.name for term in self._metrics)], found, strict=True))
 
     # How a step is run
 
@@ -224,10 +233,14 @@ class Stepped(Fed):
             raise DataError(f"{self.name} has {len(self.outputs)} outputs, {len(found)} were given as y_pred")
         return found
 
-    def _given(self, executor: Executor, y: Any, sample_weight: Any) -> Batch:
+    def _masks(self, step: Step, outputs: Sequence[Any]) -> tuple[Any, ...]:
+        """The masks of the last call of the model, which these outputs have if they are as many."""
+        return step.masks if len(step.masks) == len(outputs) else (None,) * len(outputs)
+
+    def _given(self, executor: Executor, y: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Targets and weights as losses and metrics take them."""
         targets, weights = self.arranged_outputs(y), self.arranged_outputs(sample_weight, partial=True)
-        return Batch((), *executor.labels(targets, weights))
+        return executor.labels(targets, weights)
 
     def _places(self, executor: Executor) -> list[int]:
         """For each weight that the executor trains, its place among ``trainable_weights``."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from layerhub import structure
 from layerhub.callbacks import Callback, CallbackList, History
 from layerhub.callbacks.progress import verbosity
 from layerhub.data import Arrays, Cut, HostBatch, Source, warn_of_the_end
@@ -244,9 +245,9 @@ class Trainable(Stepped, Generators):
         """The outputs for a batch, which may be over memory of the model's or the data's own."""
         executor = self.executor
         batch = executor.batch(host[0])
-        found = self._stepped("predict_step", batch) if own_step else executor.predict_batch(batch)
+        found = structure.flat(self._stepped("predict_step", batch)) if own_step else executor.predict_batch(batch)
         fetch = executor.backend.to_numpy
-        return [np.asarray(fetch(y)) for y in (found if isinstance(found, (tuple, list)) else (found,))]
+        return [np.asarray(fetch(y)) for y in found]
 
     # One batch
 

@@ -62,6 +62,12 @@ class JaxExecutor(Executor):
         # Differentiating goes through what is compiled.
         return self.forward(training)
 
+    def piece(self, name: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+        key = ("piece", name)
+        if key not in self._functions:
+            self._functions[key] = jax.jit(function)
+        return self._functions[key]
+
     # What is compiled
 
     def _train(
