@@ -74,3 +74,19 @@ def test_every_example_is_in_the_list_and_says_how_it_is_started():
     for path in EXAMPLES.glob("*.py"):
         assert f"[{path.name}]({path.name})" in listed
         assert f"python examples/{path.name}" in ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_the_digits_that_are_judged_are_read_by_the_best_model_that_was_saved(tmp_path):
+    import layerhub as lh
+
+    digits = example("digits")
+    data, watched, held_back = digits.digits()
+    assert [len(x) for x, _ in (data, watched, held_back)] == [1212, 135, 450]
+    model, curve, accuracy, _ = digits.train("numpy", data, watched, held_back, epochs=4, folder=tmp_path)
+    assert accuracy > 0.9, "a tenth by chance"
+    saved = lh.models.load_model(tmp_path / "digits-numpy.keras")
+    assert saved.evaluate(*watched, verbose=0)[0] == pytest.approx(min(curve["val_loss"]), rel=1e-6)
+    assert digits.moved(model, "numpy", ["torch"], held_back[0]) < 1e-5
+    stopped = {name: values[:2] for name, values in curve.items()}
+    digits.draw({"numpy": curve, "stopped early": stopped}, tmp_path / "digits.png")
+    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
