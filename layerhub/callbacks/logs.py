@@ -22,6 +22,9 @@ class History(Callback):
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.history, self.epoch = {}, []
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
