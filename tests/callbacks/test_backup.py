@@ -102,6 +102,22 @@ def test_the_figures_of_an_epoch_are_of_all_its_batches(tmp_path):
     assert resumed(tmp_path).history.history == small().fit(X, Y, batch_size=4, verbose=0).history
 
 
+@pytest.mark.parametrize("before", [1, 2, 4])
+def test_batches_that_go_through_one_call_together_go_on_after_a_crash(before, tmp_path):
+    def together(seed=1):
+        return small(seed=seed, steps_per_execution=2)
+
+    expected = together()
+    expected.fit(X, Y, batch_size=4, epochs=2, verbose=0)
+    with pytest.raises(CrashError):
+        crashing = [BackupAndRestore(tmp_path, 2), Crashing(before)]
+        together().fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=crashing)
+    found = together(seed=9)
+    found.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[BackupAndRestore(tmp_path, 2)])
+    assert found.history.history == expected.history.history
+    assert all(np.array_equal(a, b) for a, b in zip(expected.get_weights(), found.get_weights(), strict=True))
+
+
 def test_early_stopping_that_was_decided_stays_decided(tmp_path):
     """Killed after the last epoch's backup, before the end of training is told."""
 
@@ -271,7 +287,9 @@ def test_a_damaged_backup_is_refused_or_harmless(tmp_path):
     assert refused > 40
 
 
-@pytest.mark.parametrize("change", [{"format": "other"}, {"epoch": "x"}, {"seed": None}, {"homes": 3}, {"place": [1]}])
+@pytest.mark.parametrize(
+    "change", [{"format": "other"}, {"epoch": "x"}, {"seed": None}, {"homes": 3}, {"place": [1]}, {"rates": 3}]
+)
 def test_a_backup_that_says_something_else_is_refused(change, tmp_path):
     broken(tmp_path, 3)
     path = tmp_path / "backup.npz"
