@@ -179,6 +179,10 @@ class Compiled(Network):
     def _ready_to_train(self, needs_loss: bool = True) -> Executor:
         """The same; raises BackendError where the backend has no gradients."""
         executor = self._ready(needs_loss)
+        return self._differentiable(executor)
+
+    def _differentiable(self, executor: Executor) -> Executor:
+        """The executor; raises BackendError where its backend has no gradients."""
         if not executor.backend.has_gradients:
             raise BackendError(
                 f"the backend {self.backend!r} has no gradients, so {self.name} cannot be trained on it; train it on "

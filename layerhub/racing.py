@@ -551,6 +551,7 @@ def copied(model: Any, backend: str, device: str) -> Any:
     if model.optimizer is not None:
         loss, loss_weights, metrics, weighted = model._compiled
         found.compile(model.optimizer, loss, metrics, loss_weights, weighted, auto_scale_loss=False)
+        found._running = model._running
     return found
 
 

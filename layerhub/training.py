@@ -114,7 +114,7 @@ class Trainable(Stepped, Generators):
         for hosts in _together(batches, self._running.together):
             told.tell("on_train_batch_begin", taken, {})
             # Asked for anew at each step: a callback may have moved the model.
-            executor = self.executor
+            executor = self._differentiable(self.executor)
             arrays = [self._device_batch(executor, host) for host in hosts]
             if own_step:
                 for batch in arrays:

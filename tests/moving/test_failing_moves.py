@@ -48,6 +48,10 @@ class Narrow(Frail):
     dtypes = ("float16", "float32")
 
 
+class Flat(Frail):
+    has_gradients = False
+
+
 class Broken(Frail):
     def __init__(self) -> None:
         raise ImportError("a library is missing")
@@ -57,7 +61,7 @@ class Broken(Frail):
 def frail(monkeypatch):
     """Registers backends for the time of a test; gives a function that makes one of them hold so many arrays."""
     plugin = registry().entries["numpy"][1]
-    kinds = {"frail": Frail, "lacking": Lacking, "narrow": Narrow, "broken": Broken}
+    kinds = {"frail": Frail, "lacking": Lacking, "narrow": Narrow, "flat": Flat, "broken": Broken}
     for name, kind in kinds.items():
         monkeypatch.setitem(registry().entries, name, (BackendEntry(name, load=partial(_named, kind, name)), plugin))
     entry = BackendEntry("absent", load=Frail, requires=("no_such_library",), install="pip install no-such-library")
@@ -145,6 +149,17 @@ def test_where_there_is_room_the_same_backend_takes_it(frail):
     alone, model = laden("numpy"), laden("numpy")
     first = training(alone), training(model, LambdaCallback(on_epoch_end=lambda epoch, logs: model.to("frail")))
     assert model.backend == "frail" and apart(*first) < NEAR
+
+
+def test_where_there_are_no_gradients_fit_stops_before_the_step_and_goes_on_elsewhere(frail):
+    model = laden("numpy")
+    away = LambdaCallback(on_train_batch_end=lambda batch, logs: batch == 2 and model.to("flat"))
+    with pytest.raises(BackendError, match="'flat' has no gradients"):
+        model.fit(X, Y, batch_size=8, shuffle=False, verbose=0, callbacks=[away])
+    assert model.backend == "flat" and model.executor.step == 3
+    assert np.isfinite(model.evaluate(X[:8], Y[:8], verbose=0)).all()
+    model.to("numpy").train_on_batch(X[:8], Y[:8])
+    assert model.executor.step == 4
 
 
 def test_an_interruption_is_not_swallowed_and_leaves_the_model_whole(frail):
