@@ -545,33 +545,38 @@ def unpacked(path: str) -> HostBatch:
 
 
 def copied(model: Any, backend: str, device: str) -> Any:
-    """A copy of a model with its weights, compiled as it is, that shares no layer with it."""
-    found = Model(*_copied_graph(model), backend=backend, device=device, name=model.name, seed=model.seed)
-    found.set_weights(model.get_weights())
-    if model.optimizer is not None:
-        loss, loss_weights, metrics, weighted = model._compiled
-        found.compile(model.optimizer, loss, metrics, loss_weights, weighted, auto_scale_loss=False)
-        found._running = model._running
+    """A copy of a model with its weights, compiled as it is, that shares no layer with it.
+
+    Its graph is that of inference: what a class of the caller's own does otherwise in training is not in it.
+    """
+    layers: dict[Any, Any] = {}
+    inputs, outputs = _copied_graph(model, layers)
+    found = Model(inputs, outputs, backend=backend, device=device, name=model.name, seed=model.seed)
+    for layer, copy in layers.items():
+        if not isinstance(layer, Network):
+            copy.set_weights(layer.get_weights())
+    found.optimizer, found._compiled, found._running = model.optimizer, model._compiled, model._running
+    found._losses, found._metrics = model._losses, model._metrics
     return found
 
 
-def _copied_graph(model: Network) -> tuple[list[Tensor], list[Tensor]]:
-    """Inputs and outputs of a graph of new layers with the parameters of the old ones, those of nested models too."""
+def _copied_graph(model: Network, layers: dict[Any, Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and outputs of a graph of new layers with the parameters of the old ones, those of nested models too.
+
+    layers: takes the copy of each layer.
+    """
     made: dict[Any, Any] = {
         x: Input(batch_shape=x.shape, dtype=x.dtype, sparse=x.node.layer.sparse, name=x.name) for x in model.inputs
     }
     inputs = list(made.values())
-    layers: dict[Any, Any] = {}
     for node in between(model.inputs, model.outputs):
         layer = node.layer
-        if layer not in layers:
-            nested = isinstance(layer, Network)
-            layers[layer] = (
-                Model(*_copied_graph(layer), name=layer.name, seed=layer.seed)
-                if nested else layer.replace(name=layer.label)
-            )  # fmt: skip
-        given = [None if x is None else made[x] for x in node.inputs]
-        copy = Node(layers[layer], given, [made[x] for x in node.states], node.options)
+        if layer not in layers and isinstance(layer, Network):
+            layers[layer] = Model(*_copied_graph(layer, layers), name=layer.name, seed=layer.seed)
+        elif layer not in layers:
+            layers[layer] = layer.replace(name=layer.label)
+        given, masks = ([None if x is None else made[x] for x in row] for row in (node.inputs, node.masks))
+        copy = Node(layers[layer], given, [made[x] for x in node.states], node.options, node.training, masks)
         made.update(zip(node.outputs, copy.outputs, strict=True))
     return inputs, [made[y] for y in model.outputs]
 

@@ -298,6 +298,29 @@ def test_a_model_with_layers_of_the_callers_own_is_raced_in_this_process_by_copi
     assert not set(copy.layers) & set(model.layers)
 
 
+def test_a_copy_has_the_same_graph_whatever_there_is_in_it():
+    a, b = lh.Input((3, 4), name="a"), lh.Input((4,), name="b")
+    sequence, h, c = L.LSTM(4, return_sequences=True, return_state=True)(L.Masking()(a))
+    x = L.LSTM(4)(sequence, initial_state=[h, c]) * 2.0 + L.Dropout(0.5)(b, training=False)
+    shared = L.Dense(4, activation="tanh")
+    model = lh.Model({"a": a, "b": b}, {"p": shared(shared(x)), "q": L.Dense(2)(x)}, backend="numpy", seed=8)
+    model.compile("adam", {"p": "mse", "q": "mse"}, {"q": ["mae"]})
+    rng = np.random.default_rng(0)
+    data = {"a": rng.normal(size=(6, 3, 4)), "b": rng.normal(size=(6, 4))}
+    data["a"][:, 0] = 0.0
+    host = host_batch(model, data, None, True, 6)
+    copy = racing.copied(model, "numpy", "cpu")
+    # Weights are changed where they lie, so a step of the copy would show in the model if they shared one.
+    before = model.predict(data)
+    assert all(np.array_equal(one, other) for one, other in zip(copy._predicted(host), before.values(), strict=True))
+    one = Here("numpy", "cpu", None, lambda *place: copy, host, True)
+    one.start()
+    assert one.first() > 0 and one.turn() > 0
+    after = model.predict(data)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert not np.array_equal(copy._predicted(host)[0], before["p"])
+
+
 def contender(**changes: Any) -> Apart:
     return Apart("numpy", None, None, replace(Course(False, 4, "no-such-file.keras"), **changes))
 
