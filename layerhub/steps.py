@@ -39,6 +39,14 @@ class Step:
     measured: bool = False
 
 
+PARTS = {
+    "train_step": ("compute_loss", "compute_metrics"),
+    "test_step": ("compute_loss", "compute_metrics"),
+    "predict_step": (),
+}
+"""What a subclass may override within a step, too."""
+
+
 class Stepped(Fed):
     """A network with the steps of training, testing and predicting, which a subclass may override."""
 
@@ -62,7 +70,7 @@ class Stepped(Fed):
         """Losses and metrics of a batch, as logs by name."""
         x, y, sample_weight = unpack_x_y_sample_weight(data)
         y_pred = self(x, training=False)
-        self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        self._begun().loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
@@ -93,6 +101,8 @@ class Stepped(Fed):
         executor, step = self._training_executor(), self._begun()
         own = executor.weights()
 
+        form: list[Any] = []
+
         def recorded(params: list[Any]) -> tuple[Any, Any]:
             step.weights = list(own)
             for index, param in zip(executor.trainable, params, strict=True):
@@ -102,7 +112,8 @@ class Stepped(Fed):
             loss = found[0] if isinstance(found, tuple) else found
             if getattr(loss, "shape", None) != ():
                 raise DataError(f"{self.name}: gradients() needs a loss without axes, not {loss!r:.80}")
-            aux = loss, found, step.updates, step.masks, step.parts
+            form.append(found)
+            aux = loss, structure.flat(found), list(step.updates.values()), list(step.masks), step.parts
             return executor.scaled(loss, executor.scale), aux
 
         try:
@@ -111,11 +122,12 @@ class Stepped(Fed):
         finally:
             step.weights = None
         # What was recorded has no values any more, or holds on to the whole record.
-        step.loss, result, step.updates, step.masks, step.parts = aux
-        step.penalties = ()
-        for index, value in step.updates.items():
+        step.loss, row, updates, masks, step.parts = aux
+        step.masks, step.penalties = tuple(masks), ()
+        for index, value in zip(step.updates, updates, strict=True):
             executor.backend.assign(executor.handles[index], value)
-        return result, self._as_declared(executor, found)
+        step.updates = {}
+        return structure.packed(form[0], row), self._as_declared(executor, found)
 
     def apply_gradients(self, gradients: Sequence[Any]) -> None:
         """A step of the optimizer by gradients, one for each of ``trainable_weights``."""
@@ -183,7 +195,10 @@ class Stepped(Fed):
     # How a step is run
 
     def _overrides(self, name: str) -> bool:
-        """Whether a step is the user's own."""
+        """Whether a step, or a part that it is made of, is the user's own."""
+        return any(self._is_own(part) for part in (name, *PARTS[name]))
+
+    def _is_own(self, name: str) -> bool:
         own = getattr(self, name)
         return getattr(own, "__func__", own) is not getattr(Stepped, name)
 

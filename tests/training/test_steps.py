@@ -110,6 +110,30 @@ def test_a_step_may_have_a_loss_and_logs_of_its_own_and_no_targets(backend, data
     np.testing.assert_allclose(model.get_weights()[0], kernel - 0.05 * slope, rtol=NEAR)
 
 
+class Loss(lh.Model):
+    """The usual steps, with a loss and a figure of its own."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.sum(ops.square(y_pred - y))
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return {**super().compute_metrics(x, y, y_pred, sample_weight), "first": y_pred[0, 0]}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_parts_of_the_usual_steps_may_be_overridden_alone(backend, data, linear):
+    x, y = data
+    model = linear(backend, Loss, loss=None, metrics=["mae"])
+    kernel, bias = model.get_weights()
+    away = x @ kernel + bias - y
+    found = model.evaluate(x, y, verbose=0, return_dict=True)
+    expected = {"first": (away + y)[0, 0], "loss": np.sum(away**2), "mae": np.mean(np.abs(away))}
+    assert found == pytest.approx(expected, rel=NEAR)
+    history = model.fit(x, y, batch_size=24, shuffle=False, verbose=0).history
+    assert {name: values[0] for name, values in history.items()} == pytest.approx(expected, rel=NEAR)
+    np.testing.assert_allclose(model.get_weights()[0], kernel - 0.1 * x.T @ (2 * away), rtol=NEAR)
+
+
 # --------------------------------------------------------------------------------------------- frameworks' own means
 
 
