@@ -101,7 +101,8 @@ class Batch:
 class Executor:
     """A program on a backend and device.
 
-    step: how many training steps were taken. stale: a variable has moved away since it was bound.
+    step: how many training steps were taken; draws of training follow from it, those of inference (a Dropout that is
+    called with training=True) are always the same. stale: a variable has moved away since it was bound.
     movement: what the optimizer does, once training is prepared. resting: the slots of weights that are frozen.
     scaling: the scale of the loss, where there is one. swapped: weights and their moving averages are exchanged.
     """
@@ -490,7 +491,7 @@ class Executor:
         """Losses and metrics of a batch, without training."""
         self.fresh()
         weights = self.weights()
-        outputs, updates, masks, penalties = self.forward(False)(weights, batch.inputs, (), self.step)
+        outputs, updates, masks, penalties = self.forward(False)(weights, batch.inputs, (), 0)
         self.store(False, updates)
         loss, parts = self.total_loss(outputs, masks, penalties, weights, batch, recording=False)
         state = (self.loss_state, self.metric_state)
@@ -504,7 +505,7 @@ class Executor:
     def predict_batch(self, batch: Batch) -> tuple[Any, ...]:
         """The native outputs for a batch."""
         self.fresh()
-        outputs, updates, _, _ = self.forward(False)(self.weights(), batch.inputs, (), self.step)
+        outputs, updates, _, _ = self.forward(False)(self.weights(), batch.inputs, (), 0)
         self.store(False, updates)
         return outputs
 

@@ -349,7 +349,9 @@ class Network:
 
     def _run(self, executor: Executor, inputs: tuple[Any, ...], training: bool) -> Sequence[Any]:
         """The outputs for native arrays; what a call moves is moved."""
-        outputs, updates, _, _ = executor.forward(training)(executor.weights(), inputs, (), executor.step)
+        outputs, updates, _, _ = executor.forward(training)(
+            executor.weights(), inputs, (), executor.step if training else 0
+        )
         executor.store(training, updates)
         return outputs
 

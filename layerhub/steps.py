@@ -85,7 +85,7 @@ class Stepped(Fed):
             return super()._run(executor, inputs, training)
         weights = executor.weights() if step.weights is None else step.weights
         run = executor.called(training, recording=step.weights is not None)
-        outputs, updates, step.masks, step.penalties = run(weights, inputs, (), executor.step)
+        outputs, updates, step.masks, step.penalties = run(weights, inputs, (), executor.step if training else 0)
         if step.weights is None:
             executor.store(training, updates)
         else:

@@ -152,3 +152,22 @@ def test_moving_before_anything_was_computed_changes_nothing():
     pytest.importorskip("torch")
     model = laden("numpy").to("torch").to("numpy").to("torch")
     assert apart(still(), training(model)) < NEAR
+
+
+def test_draws_of_inference_are_the_same_wherever_the_model_is_however_long_it_was_trained():
+    x = lh.Input((4,), dtype="float64")
+    hidden = lh.layers.Dense(8, dtype="float64")
+    noisy = lh.layers.Dropout(0.5, dtype="float64")(hidden(x), training=True)
+    model = lh.Model(x, lh.layers.Dense(2, dtype="float64")(noisy), backend="numpy", seed=1)
+    model.compile("sgd", "mse")
+    data, aims = np.ones((8, 4)), np.ones((8, 2))
+    model.fit(data, aims, epochs=2, verbose=0)
+    predicted, loss = model.predict(data), model.evaluate(data, aims, verbose=0)
+    assert not np.array_equal(predicted[0], predicted[1])
+    for backend in ("torch", "jax", "tensorflow"):
+        pytest.importorskip(backend)
+        model.to(backend)
+        assert np.max(np.abs(model.predict(data) - predicted)) < NEAR
+        assert np.max(np.abs(np.asarray(model.executor.backend.to_numpy(model(data))) - predicted)) < NEAR
+        assert abs(model.evaluate(data, aims, verbose=0) - loss) < NEAR
+    assert np.max(np.abs(model.to("torch").native(model.executor.array(data)).detach().numpy() - predicted)) < NEAR

@@ -67,7 +67,8 @@ class NativeModel(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> Any:
         weights = [table[name] for table, name in self.places]
         arrays = [x.to(dtype) for x, dtype in zip(inputs, self.dtypes, strict=True)]
-        outputs, updates, _, _ = self.run[self.training](weights, arrays, (), self.step)
+        step = self.step if self.training else 0
+        outputs, updates, _, _ = self.run[self.training](weights, arrays, (), step)
         self.step += self.training
         with torch.no_grad():
             for index, value in zip(self.updated[self.training], updates, strict=True):
