@@ -12,6 +12,7 @@ from typing import Any
 
 from layerhub.graph import Node, Tensor, between
 from layerhub.network import Network
+from layerhub.operation import Operation
 from layerhub.plan import Planner, Step
 from layerhub.registry import registry
 from layerhub.spec.layer import Layer, parts
@@ -44,13 +45,23 @@ class Outline:
         return all([x.node for x in after.sources] == [before] for before, after in pairwise(self.nodes))
 
     @cached_property
-    def listed(self) -> set[Any]:
-        """The layers that the model names as its own."""
-        return set(self.network.layers)
+    def layers(self) -> list[Any]:
+        """The layers that the model counts as its own, and operations, as a call meets them; then what it never uses.
+
+        The input of a stack is none of its layers.
+        """
+        own = list(self.network.layers)
+        known = set(own)
+        used = [layer for layer in self.uses if layer in known or isinstance(layer, Operation)]
+        return [*used, *(layer for layer in own if layer not in self.uses)]
+
+    @cached_property
+    def _listed(self) -> set[Any]:
+        return set(self.layers)
 
     def connections(self, node: Node) -> str:
         """What goes into a use of a layer, by name. The input of a stack is no layer of it, and goes without saying."""
-        return ", ".join(self.source(x) for x in node.sources if x.node.layer in self.listed)
+        return ", ".join(self.source(x) for x in node.sources if x.node.layer in self._listed)
 
     def source(self, x: Tensor) -> str:
         """The name of a tensor: its layer's; with the numbers of use and output where that says too little."""
@@ -62,14 +73,16 @@ class Outline:
 def walk(network: Network, expand_nested: bool, depth: int = 0) -> Iterator[tuple[Any, Outline, int]]:
     """(layer, the outline that it stands in, how deep that is) of all layers; nested models are opened if wished."""
     outline = Outline(network)
-    for layer in network.layers:
+    for layer in outline.layers:
         yield layer, outline, depth
         if expand_nested and isinstance(layer, Network):
             yield from walk(layer, True, depth + 1)
 
 
 def type_name(layer: Any) -> str:
-    """The class of a layer, and of those that it wraps: ``Bidirectional(LSTM)``."""
+    """The class of a layer, and of those that it wraps: ``Bidirectional(LSTM)``; ``ops.add`` for an operation."""
+    if isinstance(layer, Operation):
+        return f"ops.{layer.function}"
     name = type(layer).__name__
     inner = [type_name(part) for part in parts(layer)] if isinstance(layer, Layer) else []
     return f"{name}({', '.join(inner)})" if inner else name

@@ -12,7 +12,9 @@ from typing import Any
 from layerhub.errors import ParameterError
 from layerhub.graph import Node, Tensor
 from layerhub.network import Network
+from layerhub.operation import Operation
 from layerhub.saving import files
+from layerhub.spec.core import InputLayer
 from layerhub.spec.layer import Layer, parts
 from layerhub.visual import outline, picture
 from layerhub.visual.layout import Box, Line, Point, Spacing, lay_out
@@ -235,7 +237,7 @@ def _card(layer: Any, nodes: Sequence[Node], options: Options, remarks: Sequence
         rows.append(("activation", printable(str(getattr(activation, "label", None) or type(activation).__name__))))
     if options.show_shapes:
         takes = _tensors((node.inputs for node in nodes), options)
-        rows += zip(("in", *[""] * (len(takes) - 1)), takes, strict=False)
+        rows += zip(("in", *[""] * (len(takes) - 1)), takes, strict=False)  # an input takes nothing
         gives = _tensors((node.outputs for node in nodes), options)
         rows += zip(("out", *[""] * (len(gives) - 1)), gives, strict=True)
     elif options.show_dtype:
@@ -272,8 +274,10 @@ def _folded(text: str) -> list[str]:
 def _shade(layer: Any) -> str:
     if isinstance(layer, Network):
         return "model"
-    if type(layer).__name__ == "InputLayer":
+    if isinstance(layer, InputLayer):
         return "input"
+    if isinstance(layer, Operation):
+        return "merge"
     inner = next(parts(layer), None)
     if inner is not None:
         return _shade(inner)

@@ -241,6 +241,15 @@ def test_wrappers_say_what_they_wrap():
     assert {"Bidirectional(LSTM)", "TimeDistributed(Dense)"} <= kinds
 
 
+def test_operations_are_cards_and_classes_of_models_are_opened():
+    drawn = read(zoo.computed(), expand_nested=True)
+    kinds = sorted(texts[0] for texts in drawn.cards.values())
+    assert kinds == ["Dense", "Dense", "InputLayer", "InputLayer", "ops.add", "ops.add", "ops.get_item", "ops.multiply"]
+    assert list(drawn.frames.values()) == [["block (Block)"]]
+    told = [title for (title, _), texts in drawn.cards.items() if texts[0] == "ops.multiply"]
+    assert told == ["ops.multiply(x0, 2.0)"]
+
+
 # What cannot be seen
 
 

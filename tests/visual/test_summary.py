@@ -119,6 +119,24 @@ def test_nested_models_open_on_request():
     assert found["last"]["Connected to"] == "mixer[0][0]"
 
 
+def test_operations_have_rows_and_layers_that_are_never_used_come_last():
+    found = rows(zoo.computed(), expand_nested=True)
+    names = [row["Layer (type)"].partition(" (")[2].rstrip(")") for row in found.values()]
+    assert names[2:8] == ["Block", "Dense", "Dense", "ops.multiply", "ops.add", "Dense"]
+    spare = found["└ spare"]
+    assert (spare["Output shape"], spare["Params"], spare["Connected to"], spare["Served by"]) == ("", "0", "", "")
+    total = next(row for row in found.values() if row["Connected to"] == "block, z")
+    assert (total["Layer (type)"].partition(" (")[2], total["Served by"]) == ("ops.add)", "definition")
+
+
+def test_a_model_by_its_call_has_a_table_as_soon_as_it_knows_its_inputs():
+    model = zoo.Block(name="block")
+    with pytest.raises(StateError, match="block has no input shape yet"):
+        model.summary()
+    model.predict(np.zeros((2, 4)), verbose=0)
+    assert rows(model)["wide"]["Params"] == "20"
+
+
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_the_route_is_that_of_the_backend(backend):
     model = zoo.tagger().to(backend)

@@ -84,6 +84,23 @@ def dense(blocks=8):
     return lh.Model(seen[0], seen[-1], name="dense")
 
 
+class Block(lh.Model):
+    """A model by its ``call``, with a layer that it never uses."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.wide, self.spare, self.thin = (L.Dense(4, name=name) for name in ("wide", "spare", "thin"))
+
+    def call(self, x):
+        return self.thin(self.wide(x)) * 2.0 + x
+
+
+def computed():
+    """Operations between layers, and a model that is a class of its own."""
+    x, z = lh.Input((4,), name="x"), lh.Input((4,), name="z")
+    return lh.Model([x, z], {"sum": Block(name="block")(x) + z, "cut": z[:, 1:3]}, name="computed")
+
+
 def tagger():
     """Wrappers, one tensor that goes into a layer three times, and a line around it."""
     x = lh.Input((None,), dtype="int32", name="tokens")
@@ -111,4 +128,4 @@ def strange():
     return lh.Model(x, y, name="<script>&]]>")
 
 
-ALL = (chain, two_and_two, siamese, repeated, nested, fan, residual, dense, tagger, strange)
+ALL = (chain, two_and_two, siamese, repeated, nested, fan, residual, dense, computed, tagger, strange)
