@@ -10,7 +10,7 @@ from layerhub_conformance.oracle.optimizers import WHOLE
 import layerhub as lh
 from layerhub import ops
 from layerhub.callbacks import HOOKS, Callback, History, LambdaCallback
-from layerhub.errors import DataError
+from layerhub.errors import DataError, ParameterError
 from layerhub.spec import KINDS
 
 NEAR = 1e-12
@@ -858,7 +858,9 @@ def test_stop_training_ends_fit_after_the_epoch():
 
 
 def test_an_unknown_hook_is_refused_with_those_there_are():
-    with pytest.raises(TypeError, match=r"no hook 'on_epoch_ended'; hooks: .*on_epoch_end"):
+    with pytest.raises(
+        ParameterError, match=r"no hook 'on_epoch_ended'. Did you mean 'on_epoch_end'\? The hooks are: "
+    ):
         LambdaCallback(on_epoch_ended=print)
 
 

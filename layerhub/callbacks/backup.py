@@ -111,6 +111,7 @@ class BackupAndRestore(Callback):
         self._began = [self.model.backend, self.model.device]
         self._held = self._found()
         if self._held is not None:
+            self._held.check(self.model)
             self._held.restore(self.model, self.others)
             self._held.place(self.model)
 
@@ -229,24 +230,53 @@ class Backup:
             )
         return cls(about, arrays, str(path))
 
-    def restore(self, model: Any, callbacks: Iterable[Any]) -> None:
-        """Bring a compiled model, and callbacks, to where they stood. Raises WeightsError and FileFormatError."""
-        about = self.about
-        if about.get("model") != _likeness(model):
+    def check(self, model: Any) -> None:
+        """Raise WeightsError where it is of another model, or of other data, than those at hand."""
+        about, executor = self.about, model._ready()
+        if about["model"] != _likeness(model):
             raise WeightsError(
                 f"BackupAndRestore: {self.name} is of another model, or of one that was compiled otherwise: "
-                f"{_different(about.get('model'), _likeness(model))}; give a folder of its own, or delete it to "
+                f"{_different(about['model'], _likeness(model))}; give a folder of its own, or delete it to "
                 "train from the start. Nothing was changed"
             )
+        if about["batches"] and about["data"] != _data(model._going):
+            raise WeightsError(
+                f"BackupAndRestore: {self.name} was made in the middle of an epoch with {_said(about['data'])}, but "
+                f"there are {_said(_data(model._going))} now; give the same, or delete it to train from the start. "
+                "Nothing was changed"
+            )
+        for k, i in enumerate(executor.trainable):
+            wanted, there = (
+                [slot.shape for slot in row] for row in (executor.movement.start(k), self._row(f"slots/{i}"))
+            )
+            if wanted != there:
+                raise WeightsError(
+                    f"BackupAndRestore: the optimizer keeps arrays of shapes {wanted} for "
+                    f"{executor.program.variables[i].path}, and {self.name} has {there}: it was compiled, or frozen, "
+                    "otherwise; delete it to train from the start. Nothing was changed"
+                )
+
+    def restore(self, model: Any, callbacks: Iterable[Any]) -> None:
+        """Bring a compiled model, and callbacks, to where they stood. Raises FileFormatError."""
         try:
-            self._restore(model, callbacks)
+            self._restore(model)
+            for key, callback in _keyed(callbacks):
+                if key in self.about["callbacks"] and callable(callback.load_state):
+                    callback.load_state(_unpacked(self.about["callbacks"][key], self.arrays))
+        except LayerHubError:
+            raise
         except (LookupError, TypeError, ValueError, AttributeError) as problem:
             raise FileFormatError(
                 f"BackupAndRestore: {self.name} is damaged ({problem!r:.200}); delete it to train from the start"
             ) from problem
 
-    def _restore(self, model: Any, callbacks: Iterable[Any]) -> None:
+    def _restore(self, model: Any) -> None:
         about = self.about
+        variables = model.executor.program.variables
+        values = [variable.check(self.arrays[f"weights/{i}"]) for i, variable in enumerate(variables)]
+        rows = {variable: tuple(self._row(f"slots/{i}")) for i, variable in enumerate(variables)}
+        losses, *metrics = (tuple(self._row(f"figures/{i}")) for i in range(1 + len(model.executor.program.metrics)))
+        scaling = None if about["scaling"] is None else Scaling(*about["scaling"])
         began, now = about["homes"]
         if began != now and [model.backend, model.device] == began:
             model.to(*now)  # a callback had moved it
@@ -254,32 +284,16 @@ class Backup:
             model.seed = about["seed"]
             model._unbind()
         executor = model._ready()
-        variables, trainable = executor.program.variables, executor.trainable
-        rows = {variable: tuple(self._row(f"slots/{i}")) for i, variable in enumerate(variables)}
-        for k, i in enumerate(trainable):
-            wanted, there = ([slot.shape for slot in row] for row in (executor.movement.start(k), rows[variables[i]]))
-            if wanted != there:
-                raise WeightsError(
-                    f"BackupAndRestore: the optimizer keeps arrays of shapes {wanted} for {variables[i].path}, and "
-                    f"{self.name} has {there}: it was compiled, or frozen, otherwise. Nothing was changed"
-                )
-        values = [variable.check(self.arrays[f"weights/{i}"]) for i, variable in enumerate(variables)]
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        executor.load_slots([rows.pop(variables[i]) for i in trainable])
+        executor.load_slots([rows.pop(variables[i]) for i in executor.trainable])
         executor.resting = {variable: row for variable, row in rows.items() if row}
-        losses, *metrics = (tuple(self._row(f"figures/{i}")) for i in range(1 + len(executor.program.metrics)))
         executor.load_metric_values((list(losses), metrics))
-        executor.step, executor.swapped = about["step"], about["swapped"]
-        executor.scaling = None if about["scaling"] is None else Scaling(*about["scaling"])
+        executor.step, executor.swapped, executor.scaling = about["step"], about["swapped"], scaling
         for name, optimizer in rated(model.optimizer).items():
             if about["rates"].get(name) is not None and isinstance(optimizer.learning_rate, float):
                 optimizer.learning_rate = about["rates"][name]
-        model._epochs_begun = about["epochs_begun"]
-        model.stop_training = about["stop"]
-        for key, callback in _keyed(callbacks):
-            if key in about["callbacks"] and callable(callback.load_state):
-                callback.load_state(_unpacked(about["callbacks"][key], self.arrays))
+        model._epochs_begun, model.stop_training = about["epochs_begun"], about["stop"]
 
     def _row(self, prefix: str) -> Iterator[np.ndarray]:
         k = 0
@@ -288,13 +302,8 @@ class Backup:
             k += 1
 
     def place(self, model: Any) -> None:
-        """Have fit begin where it stood. Raises WeightsError where the data are others."""
+        """Have fit begin where it stood. Raises DataError where a stream ends before that."""
         about, going = self.about, model._going
-        if about["batches"] and about["data"] != _data(going):
-            raise WeightsError(
-                f"BackupAndRestore: {self.name} was made in the middle of an epoch with {_said(about['data'])}, but "
-                f"there are {_said(_data(going))} now; give the same, or delete it to train from the start"
-            )
         # The order of the pass that was under way is drawn once more.
         model._epochs_begun = about["epochs_begun"] - 1
         going.source.go_to(tuple(about["place"]))

@@ -11,7 +11,7 @@ from typing import IO, Any
 from urllib import error, parse, request
 
 from layerhub.callbacks.base import ALSO, HOOKS, Callback
-from layerhub.errors import FileFormatError
+from layerhub.errors import FileFormatError, ParameterError, suggest
 from layerhub.spec import spellings
 
 
@@ -44,7 +44,10 @@ class LambdaCallback(Callback):
     def __init__(self, **functions: Callable | None):
         for hook, function in functions.items():
             if hook not in HOOKS and hook not in ALSO.values():
-                raise TypeError(f"LambdaCallback: there is no hook {hook!r}; hooks: {', '.join(HOOKS)}")
+                raise ParameterError(
+                    f"LambdaCallback: there is no hook {hook!r}.{suggest(hook, HOOKS)} "
+                    f"The hooks are: {', '.join(HOOKS)}"
+                )
             if function is not None:
                 setattr(self, hook, function)
 

@@ -70,6 +70,7 @@ class TensorBoard(Callback):
         self.update_freq = given.frequency(who, "update_freq", 1 if update_freq == "batch" else update_freq)
         self._files: dict[str, EventFile] = {}
         self._batches = given.Every(self.update_freq)
+        self._fitting = False
 
     def hears(self, hook: str) -> bool:
         return hook != "on_train_batch_end" or self.update_freq is not None
@@ -77,7 +78,7 @@ class TensorBoard(Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         library()
         self.abandoned()
-        self._batches = given.Every(self.update_freq)
+        self._batches, self._fitting = given.Every(self.update_freq), True
         if self.write_graph:
             self._file("train").graph(self.model.to_json())
         if self.embeddings_freq:
@@ -93,6 +94,8 @@ class TensorBoard(Callback):
         for name, value in _each(logs or {}):
             file.scalar(f"evaluation_{name}_vs_iterations", value, self.model.executor.step)
         file.flush()
+        if not self._fitting:
+            self.abandoned()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if not self._batches.due(batch):
@@ -128,7 +131,7 @@ class TensorBoard(Callback):
     def abandoned(self) -> None:
         for file in self._files.values():
             file.close()
-        self._files = {}
+        self._files, self._fitting = {}, False
 
     def state(self) -> dict[str, Any]:
         return {"batches": self._batches.state()}

@@ -10,7 +10,7 @@ import pytest
 import resuming
 
 import layerhub as lh
-from layerhub.callbacks import BackupAndRestore, Callback, EarlyStopping, LambdaCallback
+from layerhub.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, LambdaCallback
 from layerhub.errors import FileFormatError, LayerHubError, ParameterError, WeightsError
 
 
@@ -65,8 +65,9 @@ def test_a_process_killed_at_a_random_moment_goes_on_to_the_same_end(whole, tmp_
     assert resuming.same(found, expected)
 
 
-def small(optimizer="adam", seed=1, **options):
-    model = lh.Sequential([lh.Input((3,)), lh.layers.Dense(4), lh.layers.Dropout(0.5), lh.layers.Dense(1)], seed=seed)
+def small(optimizer="adam", seed=1, backend="numpy", **options):
+    layers = [lh.Input((3,)), lh.layers.Dense(4), lh.layers.Dropout(0.5), lh.layers.Dense(1)]
+    model = lh.Sequential(layers, backend=backend, seed=seed)
     model.compile(optimizer, "mse", **options)
     return model
 
@@ -87,6 +88,16 @@ def resumed(folder, model=None, x=X, y=Y, batch_size=4, **options):
     model = model or small(seed=9)
     model.fit(x, y, batch_size=batch_size, verbose=0, callbacks=[BackupAndRestore(folder, save_freq=1)], **options)
     return model
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_what_backends_compile_goes_on_too(backend, tmp_path):
+    expected = small(backend=backend)
+    expected.fit(X, Y, batch_size=4, epochs=2, verbose=0)
+    broken(tmp_path, 7, small(backend=backend), epochs=2)
+    found = resumed(tmp_path, small(seed=9, backend=backend), epochs=2)
+    assert found.history.history == expected.history.history
+    assert all(np.array_equal(a, b) for a, b in zip(expected.get_weights(), found.get_weights(), strict=True))
 
 
 def test_batches_that_were_done_are_not_computed_again(tmp_path):
@@ -257,8 +268,26 @@ def test_a_backup_of_another_model_is_refused_and_changes_nothing(model, said, t
 
 def test_a_backup_made_in_the_middle_of_an_epoch_of_other_data_is_refused(tmp_path):
     broken(tmp_path, 3)
+    model = small(seed=9)
+    before = model.get_weights()
     with pytest.raises(WeightsError, match=r"20 samples in batches of 4, but there are 20 samples in batches of 5 now"):
-        resumed(tmp_path, batch_size=5)
+        resumed(tmp_path, model, batch_size=5)
+    assert model.seed == 9 and all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_backup_of_an_optimizer_that_keeps_something_else_is_refused(tmp_path):
+    broken(tmp_path, 3)
+    with pytest.raises(WeightsError, match=r"keeps arrays of shapes .* for dense.*/kernel, and .* frozen, otherwise"):
+        resumed(tmp_path, small(lh.optimizers.Adam(amsgrad=True)))
+
+
+def test_a_table_that_is_gone_is_told_of_and_not_taken_for_damage(tmp_path):
+    table, backup = CSVLogger(tmp_path / "a.csv"), BackupAndRestore(tmp_path / "b")
+    with pytest.raises(CrashError):
+        small().fit(X, Y, batch_size=4, epochs=3, verbose=0, callbacks=[table, backup, Crashing(7)])
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(FileFormatError, match=r"CSVLogger: .*a\.csv has 0 bytes, and had \d+ when the backup was made"):
+        small().fit(X, Y, batch_size=4, epochs=3, verbose=0, callbacks=[CSVLogger(tmp_path / "a.csv"), backup])
 
 
 def test_a_damaged_backup_is_refused_or_harmless(tmp_path):

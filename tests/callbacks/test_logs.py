@@ -262,9 +262,16 @@ def test_tensorboard_reads_the_figures_of_epochs_evaluations_and_batches(make, f
     assert all(value > 0 for tag in ("epoch", "batch") for _, value in train[f"{tag}_steps_per_second"])
 
 
+def test_an_evaluation_by_itself_is_written_too_and_its_file_closed(make, data, events, tmp_path):
+    board = TensorBoard(tmp_path)
+    loss = make().evaluate(*data, verbose=0, callbacks=[board])
+    assert events(tmp_path / "validation")["evaluation_loss_vs_iterations"] == [(0, np.float32(loss))]
+    assert not board._files
+
+
 def test_tensorboard_reads_weights_as_histograms_and_pictures_and_the_graph(fit, events, tmp_path):
     image = pytest.importorskip("PIL.Image")
-    model = lh.Sequential([lh.Input((3,)), lh.layers.Dense(4, name="hidden"), lh.layers.Dense(1, name="out")])
+    model = lh.Sequential([lh.Input((3,)), lh.layers.Dense(4, name="hidden"), lh.layers.Dense(1, name="out")], seed=4)
     model.compile("sgd", "mse")
     kept = []
     keeping = LambdaCallback(on_epoch_end=lambda epoch, logs: kept.append(model.get_weights()[0]))
@@ -279,8 +286,10 @@ def test_tensorboard_reads_weights_as_histograms_and_pictures_and_the_graph(fit,
     assert (width, height) == (b"4", b"3")
     pixels = np.asarray(image.open(io.BytesIO(picture)))
     assert pixels.shape == (3, 4)
-    assert np.unravel_index(pixels.argmax(), pixels.shape) == np.unravel_index(kept[2].argmax(), (3, 4))
-    assert (pixels.min(), pixels.max()) == (0, 255)
+    # Darkest where the weight is least, brightest where it is largest, in between as it lies between.
+    weight = kept[2].astype("float64")
+    low, high = weight.min(), weight.max()
+    assert np.array_equal(pixels, np.round((weight - low) / (high - low) * 255))
     graph = pytest.importorskip("tensorboard.plugins.graph.keras_util").keras_model_to_graph_def(
         json.loads(found["keras"][0][1].item())
     )
