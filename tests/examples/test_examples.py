@@ -23,8 +23,9 @@ def test_the_reader_of_sentences_understands_not():
     assert found["padding"] < 1e-6
 
 
-def test_the_forecaster_is_better_than_the_last_value_and_the_last_season():
-    found = example("forecast").main(["--epochs", "3"])
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_the_forecaster_is_better_than_the_last_value_and_the_last_season(backend):
+    found = example("forecast").main(["--epochs", "3", "--backend", backend])
     assert found["error"] < 0.75 * min(found["same"], found["season"])
     assert found["ahead"] == 0
 

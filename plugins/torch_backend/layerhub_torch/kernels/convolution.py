@@ -72,8 +72,9 @@ def convolve(layer, x, weight, bias, groups):
     pads, alike = borders(x.shape[-layer.rank :], layer.window, layer.strides, layer.padding, layer.dilation_rate)
     padding, cut = [before for before, _ in pads], None
     if not alike:
-        if groups == x.shape[1] and not torch.is_grad_enabled():
-            # A window too many before, cut off, costs depthwise convolutions less than padding does (forward only).
+        if layer.padding == "same" and groups == x.shape[1] and not torch.is_grad_enabled():
+            # Here there is one cell more behind than before, if any: a window too many before, cut off, costs depthwise
+            # convolutions less than padding does (forward only).
             cut = [int(before != after) for before, after in pads]
             padding = [before + more * s for before, more, s in zip(padding, cut, strides, strict=True)]
         else:
