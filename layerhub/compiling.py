@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from layerhub import scope
 from layerhub.errors import BackendError, ParameterError, StateError
@@ -117,7 +120,7 @@ class Compiled(Network):
         for i, (loss, share) in enumerate(zip(self._by_output(given, "loss"), shares, strict=True)):
             if loss is not None:
                 loss = FunctionLoss(loss) if _is_function(loss) else _accepted(losses, loss, "loss")
-                found.append(LossTerm(i, loss, 1.0 if share is None else float(share)))
+                found.append(LossTerm(i, loss, _share(share)))
         return found
 
     def _metric_terms(
@@ -240,6 +243,15 @@ def _accepted(kind: Kind, given: Any, name: str) -> Any:
         return kind.get(given)
     except TypeError:
         raise ParameterError(f"compile: {name} must be {kind.domain().text}, not {given!r}") from None
+
+
+def _share(given: Any) -> float:
+    """What a loss counts in the total."""
+    if given is None:
+        return 1.0
+    if not isinstance(given, (int, float, np.number)) or not math.isfinite(given):
+        raise ParameterError(f"compile: loss_weights must be numbers, not {given!r}")
+    return float(given)
 
 
 def _is_function(x: Any) -> bool:

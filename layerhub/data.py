@@ -418,8 +418,9 @@ def class_weights(
 
 
 def _weighted(table: Any, targets: np.ndarray, weights: Any, sparse: bool) -> np.ndarray:
-    if not isinstance(table, Mapping):
-        raise DataError(f"class_weight must map classes to weights, not {table!r}")
+    whole = isinstance(table, Mapping) and all(isinstance(kind, (int, np.integer)) for kind in table)
+    if not whole or not all(isinstance(weight, (int, float, np.number)) for weight in table.values()):
+        raise DataError(f"class_weight must map classes, which are ints, to weights, which are numbers; not {table!r}")
     if targets.ndim > 1 and not sparse:
         targets = targets[..., 0] if targets.shape[-1] == 1 else targets.argmax(-1)
     kinds, places = np.unique(targets, return_inverse=True)

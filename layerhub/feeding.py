@@ -62,10 +62,13 @@ class Fed(Compiled):
         found = [None if w is None else self._native_or_array(w) for w in self.arranged_outputs(given, partial=True)]
         weights = found * len(self.outputs) if len(found) == 1 else found
         modes = self._by_output(self._weight_modes, "sample_weight_mode")
-        for w, output, mode in zip(weights, self.outputs, modes, strict=False):
+        for k, (w, output, mode) in enumerate(zip(weights, self.outputs, modes, strict=False)):
             if w is None:
                 continue
             shape = tuple(w.shape)
+            if len(shape) == len(output.shape) == 2 and shape[1] == 1:  # a column is a weight for each sample, too
+                shape = shape[:1]
+                weights[k] = w.reshape(shape) if isinstance(w, np.ndarray) else self.executor.xp.reshape(w, shape)
             if mode == "temporal" and len(shape) != 2:
                 raise DataError(
                     f"{self.name}: sample_weight_mode is 'temporal': weights have the shape (batch, time), not {shape}"
@@ -177,6 +180,8 @@ class Fed(Compiled):
             self._peek(source)
             self._batch_size("fit", batch_size)
             return source, None
+        if isinstance(shuffle, str) and shuffle != "batch":
+            raise DataError(f"fit: shuffle must be true, false or 'batch', not {shuffle!r}")
         arrays, held = check(x, y, sample_weight, class_weight, batch=False), None
         if split:
             arrays, held = arrays.split(split)

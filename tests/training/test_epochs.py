@@ -63,6 +63,11 @@ def test_samples_of_a_batch_stay_together_if_asked(data, linear):
         assert sorted(blocks) == [list(range(k, k + 6)) for k in (0, 6, 12)]
 
 
+def test_an_unknown_way_to_shuffle_is_refused(data, linear):
+    with pytest.raises(DataError, match="shuffle must be true, false or 'batch', not 'well'"):
+        linear().fit(*data, shuffle="well", verbose=0)
+
+
 def test_validation_may_follow_listed_epochs(data, linear):
     history = linear().fit(*data, epochs=4, validation_split=0.5, validation_freq=[1, 4], verbose=0).history
     assert [len(history[name]) for name in ("loss", "val_loss")] == [4, 2]

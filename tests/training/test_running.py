@@ -116,6 +116,7 @@ def test_a_missing_compiler_is_told_and_nothing_is_trained(data, linear, monkeyp
         ({"run_eagerly": "yes"}, "run_eagerly must be true or false, not 'yes'"),
         ({"run_eagerly": True, "jit_compile": True}, "exclude each other"),
         ({"sample_weight_mode": "spatial"}, "sample_weight_mode must be None or 'temporal', not 'spatial'"),
+        ({"loss_weights": "heavy"}, "loss_weights must be numbers, not 'heavy'"),
         ({"sample_weight_mode": {"nobody": "temporal"}}, "sample_weight_mode for 'nobody'"),
     ],
     ids=str,

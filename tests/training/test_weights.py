@@ -74,3 +74,18 @@ def test_class_weights_for_several_outputs_go_by_output(data, two_headed):
     x, _ = data
     with pytest.raises(DataError, match=r"class_weight goes by output here, \{'left': .*not \{0: 2.0\}"):
         two_headed().fit(x, [x[:, :3], x[:, :1]], class_weight={0: 2.0}, verbose=0)
+
+
+@pytest.mark.parametrize("given", [[1.0, 2.0], {"0": 2.0}, {0: "much"}, 3], ids=repr)
+def test_class_weights_that_cannot_be_meant_are_refused(given, data, linear):
+    with pytest.raises(DataError, match="class_weight must map classes"):
+        linear().fit(*data, class_weight=given, verbose=0)
+
+
+def test_a_column_of_weights_has_one_for_each_sample(data, linear, backend):
+    model, weights = linear(backend), np.linspace(0, 1, 24)
+    loss = model.evaluate(*data, sample_weight=weights, verbose=0)
+    assert model.evaluate(*data, sample_weight=weights[:, None], verbose=0) == loss
+    executor = model.executor
+    batch = [executor.array(a) for a in (*data, weights[:, None])]
+    assert model.test_on_batch(*batch) == pytest.approx(loss, rel=1e-12)
