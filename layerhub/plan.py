@@ -381,11 +381,17 @@ class Planner:
         if layer.is_composite:  # it has no rule of its own, and is lowered to its parts where there is a mask
             return None
         rule = layer.mask_rule
+        masks = tuple(None if mask is None or len(mask.shape) < rule.least else mask for mask in masks)
         if not rule.exists(layer, tuple(mask is not None for mask in masks)):
             return None
         if rule.value is None:
             return masks[0]
-        return self._emit(rule.value, (layer, "xp", tuple(inputs), masks), (), "bool", source=layer.label)
+        had = tuple(None if mask is None else mask.shape for mask in masks)
+        if rule.shape is not None:
+            shape = rule.shape(layer, tuple(None if x is None else x.shape for x in inputs), had)
+        else:
+            shape = next((found for found in had if found is not None), ())
+        return self._emit(rule.value, (layer, "xp", tuple(inputs), masks), shape, "bool", source=layer.label)
 
     def _warn_of_dropped(self, layer: Layer, inputs: Sequence[Value | None]) -> None:
         if layer.is_composite or not layer.mask_rule.drops or "mask" in layer.extras or layer in _warned:

@@ -470,6 +470,7 @@ class Masking(Layer):
         "steps with a feature other than mask_value",
         lambda layer, has: True,
         lambda layer, xp, inputs, masks: layer.counts(xp, inputs[0]),
+        shape=lambda layer, shapes, masks: shapes[0][:-1],
     )
 
     def counts(self, xp: Any, x: Any) -> Any:
@@ -508,6 +509,7 @@ class Embedding(Layer):
         "ids other than 0, with mask_zero",
         lambda layer, has: layer.mask_zero,
         lambda layer, xp, inputs, masks: inputs[0] != 0,
+        shape=lambda layer, shapes, masks: shapes[0],
     )
 
     def check_input(self, x: Any) -> None:

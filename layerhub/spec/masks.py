@@ -18,12 +18,17 @@ class MaskRule:
     exists: (layer, which inputs have a mask) -> whether the output has one.
     value: (layer, xp, inputs, masks) -> the output's mask; None where it is the first input's, unchanged.
     drops: a mask that arrives is of no use here: it is dropped, with a warning.
+    least: masks with fewer axes than this end here.
+    shape: (layer, shapes of inputs, shapes of masks) -> the shape of the output's mask; None where it has that of the
+        first mask.
     """
 
     text: str
     exists: Callable[[Any, tuple[bool, ...]], bool]
     value: Callable[[Any, Any, tuple, tuple], Any] | None = None
     drops: bool = False
+    least: int = 0
+    shape: Callable[[Any, tuple, tuple], tuple] | None = None
 
 
 passes = MaskRule("passes the mask on", lambda layer, has: has[0])

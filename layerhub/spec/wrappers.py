@@ -114,11 +114,17 @@ def grouped(layer: Layer, weights: Sequence[Any]) -> list[Any]:
 
 
 class _Fold(Layer):
-    """Samples and their steps as one axis: (n, t, …) to (n * t, …)."""
+    """Samples and their steps as one axis: (n, t, …) to (n * t, …), also of a mask that says more than which count."""
 
     x = In("n t ...", kind="any")
     y = Out("n ...")
-    mask = absorbs
+    mask = MaskRule(
+        "passes on what a mask says within each step",
+        lambda layer, has: has[0],
+        lambda layer, xp, xs, masks: xp.reshape(masks[0], (-1, *masks[0].shape[2:])),
+        least=3,
+        shape=lambda layer, shapes, masks: (None, *masks[0][2:]),
+    )
 
     def output_shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         batch, time, *rest = shapes[0]
@@ -132,14 +138,27 @@ class _Fold(Layer):
 
 
 class _Unfold(Layer):
-    """The reverse of ``_Fold``: x with the samples and steps of ``like``, whose mask it has."""
+    """The reverse of ``_Fold``: x with the samples and steps of ``like``.
+
+    Its mask is that of x; else that of ``like``, by which a step counts where anything within it does.
+    """
 
     x = In("m ...", kind="any")
     like = In("n t ...", kind="any")
     y = Out("n t ...")
     mask = MaskRule(
-        "has the mask of the second input", lambda layer, has: has[1], lambda layer, xp, xs, masks: masks[1]
+        "unfolds the mask of the first input, or has that of the second",
+        lambda layer, has: any(has),
+        lambda layer, xp, xs, masks: layer.masked(xp, xs[1], *masks),
+        least=2,
+        shape=lambda layer, shapes, masks: (*shapes[1][:2], *(masks[0][1:] if masks[0] is not None else ())),
     )
+
+    def masked(self, xp: Any, like: Any, own: Any, steps: Any) -> Any:
+        """The mask of the output."""
+        if own is not None:
+            return xp.reshape(own, (xp.size(like, 0), xp.size(like, 1), *own.shape[1:]))
+        return xp.any(steps, axis=tuple(range(2, steps.ndim))) if steps.ndim > 2 else steps
 
     def solve(self, *shapes: Shape | None) -> dict[str, Any]:
         # The two have nothing in common but their number of samples times steps.
@@ -156,13 +175,18 @@ class _Unfold(Layer):
 
 
 class _Step(Layer):
-    """One step of a sequence: (n, t, …) to (n, …)."""
+    """One step of a sequence: (n, t, …) to (n, …), and of its mask."""
 
     index: int
 
     x = In("n t ...", kind="any")
     y = Out("n ...")
-    mask = absorbs
+    mask = MaskRule(
+        "has the mask of its step",
+        lambda layer, has: has[0],
+        lambda layer, xp, xs, masks: masks[0][:, layer.index, ...],
+        shape=lambda layer, shapes, masks: (masks[0][0], *masks[0][2:]),
+    )
 
     def output_dtype(self, *dtypes: str) -> str:
         return dtypes[0]
@@ -197,6 +221,9 @@ class TimeDistributed(Wrapper):
     A layer whose state a call in training moves, such as batch normalization, sees the steps one after the other, each
     with what the one before made of its state; the number of steps must then be known. Any other layer sees all steps
     at a time, as so many samples more.
+    A mask (batch, time, …) that says more than which steps count, as that of an embedding of texts of sentences, is
+    handed to the layer, step by step; the output has the mask that the layer gives, or else its steps count where
+    anything within them does.
     """
 
     x = In("n t ...", kind="any")

@@ -19,7 +19,6 @@ from layerhub import namespace
 
 abs = tf.abs
 broadcast_to = tf.broadcast_to
-concat = tf.concat
 cos = tf.cos
 einsum = tf.einsum
 erf = tf.math.erf
@@ -70,6 +69,10 @@ bool = tf.bool
 
 
 # Arrays from nothing
+
+
+def concat(arrays: Any, /, *, axis: int = 0) -> tf.Tensor:
+    return tf.concat(arrays, axis)
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> tf.Tensor:
