@@ -100,8 +100,10 @@ class Model(Trainable):
     def located(self) -> list[tuple[str, Any]]:
         if not self._follows:
             return []
-        held_in = {name: value for name, value in self.__dict__.items() if any(True for _ in held(value))}
-        return [pair for name in sorted(held_in) for pair in tree.within(name, held_in[name])]
+        there = {name: value for name, value in self.__dict__.items() if any(True for _ in held(value))}
+        # Keras goes through attributes by name, "layers", which has them all, among them; who comes first is the path.
+        found = [pair for name in sorted(there) if name < "layers" for pair in tree.within(name, there[name])]
+        return found + tree.listed(self)
 
     # Following ``call``
 

@@ -68,8 +68,11 @@ class Network:
     states = 0
     raced: Any = None
     kinds: ClassVar[dict[str, type[Network]]] = {}
+    homes: ClassVar[dict[tuple[str, str], type[Network]]] = {}
+    """Classes by module and name: two of a user's modules may use the same name."""
 
     def __init_subclass__(cls) -> None:
+        Network.homes[cls.__module__, cls.__name__] = cls
         known = Network.kinds.get(cls.__name__)
         if known is None or not known.__module__.startswith("layerhub."):  # a user may define their own again
             Network.kinds[cls.__name__] = cls
@@ -890,9 +893,9 @@ def known_kind(entry: Mapping[str, Any], objects: Mapping[str, Any] | None = Non
 
 def _own_kind(entry: Mapping[str, Any], objects: Mapping[str, Any] | None) -> type[Network] | None:
     """The class of the user's that an entry is of; None if it is of none."""
-    given = objects or {}
-    for name in (entry.get("registered_name"), entry.get("class_name")):
-        found = given.get(name) or Network.kinds.get(str(name).rpartition(">")[2])  # type: ignore[arg-type]
+    given, name = objects or {}, str(entry.get("class_name"))
+    known = (Network.homes.get((str(entry.get("module")), name)), Network.kinds.get(name))
+    for found in (given.get(str(entry.get("registered_name"))), given.get(name), *known):
         if isinstance(found, type) and issubclass(found, Network) and not found.__module__.startswith("layerhub."):
             return found
     return None

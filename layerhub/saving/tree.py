@@ -103,7 +103,7 @@ def numbered(classes: Sequence[str]) -> list[str]:
 def layers_of(model: Any, prefix: str = "", met: set[int] | None = None) -> Iterator[tuple[str, Layer]]:
     """(path, layer) of every layer of a model, nested models opened; one that occurs twice comes once."""
     met = set() if met is None else met
-    for stem, layer in model.located() or _listed(model):
+    for stem, layer in model.located() or listed(model):
         if id(layer) in met:
             continue
         met.add(id(layer))
@@ -114,8 +114,8 @@ def layers_of(model: Any, prefix: str = "", met: set[int] | None = None) -> Iter
             yield path, layer
 
 
-def _listed(model: Any) -> list[tuple[str, Any]]:
-    """(path, layer) of the layers of a model that is a graph."""
+def listed(model: Any) -> list[tuple[str, Any]]:
+    """(path, layer) of the layers of a model, by their classes and numbers."""
     stems = numbered([type(layer).__name__ for layer in model.layers])
     return [(_joined("layers", stem), layer) for stem, layer in zip(stems, model.layers, strict=True)]
 
@@ -127,12 +127,11 @@ def within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, (list, tuple)):
         yield path, value
         return
-    parts = [part for part in value if hasattr(part, "label")]
-    for stem, part in zip(numbered([type(part).__name__ for part in parts]), parts, strict=True):
-        yield _joined(path, stem), part
-    for number, part in enumerate(value):
-        if isinstance(part, (list, tuple, Mapping)):
-            yield from within(_joined(path, str(number)), part)
+    inner = (list, tuple, Mapping)
+    parts = [part for part in value if hasattr(part, "label") or isinstance(part, inner)]
+    stems = numbered(["container" if isinstance(part, inner) else type(part).__name__ for part in parts])
+    for stem, part in zip(stems, parts, strict=True):
+        yield from within(_joined(path, stem), part)
 
 
 def places(model: Any) -> dict[str, Variable]:
