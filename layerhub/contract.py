@@ -8,6 +8,7 @@ The smallest one gives ``name`` and ``namespace`` and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,10 @@ class Backend:
         data. Asked only of what comes from a module that the backend requires.
         """
         return None
+
+    def inferring(self) -> AbstractContextManager[Any]:
+        """The mode in which the library computes what nobody will differentiate, as predictions; here there is none."""
+        return nullcontext()
 
     # Execution
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,7 +168,9 @@ def run_plan(
     run = backend.compiled(whole) if compiled else whole
     given = (*inputs, *held)
     before = [np.array(backend.to_numpy(x)) for x in given]
-    found = run(list(held), list(inputs), masks, None if cotangents is None else list(cotangents))
+    # Without gradients it is computed as a prediction is: kernels may take another way there.
+    with backend.inferring() if cotangents is None else nullcontext():
+        found = run(list(held), list(inputs), masks, None if cotangents is None else list(cotangents))
     for x, old in zip(given, before, strict=True):
         if not np.array_equal(backend.to_numpy(x), old, equal_nan=old.dtype.kind == "f"):
             raise KernelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,9 @@ class TorchBackend(Backend):
                 variable.copy_(value)
 
     # Differentiation
+
+    def inferring(self) -> AbstractContextManager[Any]:
+        return torch.inference_mode()
 
     def value_and_grad(
         self, function: Callable[[list], tuple[Any, Any]], params: Sequence[torch.Tensor]
