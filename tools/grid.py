@@ -363,8 +363,16 @@ def _on_keras(case: Case) -> Told:
     optimizer = model.optimizer
     several = isinstance(optimizer, keras.optimizers.MultiOptimizer)
     kept = [v for inner in optimizer.optimizers for v in inner.variables] if several else optimizer.variables
-    told.row = [(v.path, keras.ops.convert_to_numpy(v.value)) for v in kept]
+    names = _names_of_means(optimizer) if isinstance(optimizer, keras.optimizers.Adafactor) else {}
+    told.row = [(names.get(id(v), v.path), keras.ops.convert_to_numpy(v.value)) for v in kept]
     return told
+
+
+def _names_of_means(optimizer: Any) -> dict[int, str]:
+    """Names for Adafactor's means of rows and columns, which all biases share in Keras."""
+    kinds = zip(("rows", "columns"), (optimizer._r, optimizer._c), strict=True)
+    weights = optimizer._trainable_variables
+    return {id(v): f"{w.path} {kind}" for kind, kept in kinds for w, v in zip(weights, kept, strict=True)}
 
 
 def _dense_gradients(optimizer: Any) -> None:

@@ -8,14 +8,16 @@ import re
 import warnings
 from functools import cache
 from itertools import cycle
+from pathlib import Path
 
 import numpy as np
 import pytest
-from agreement import EXCLUSIONS, KERAS, NEAR, differences, excluded, too_far
-from grid import MODELS, OPTIMIZERS, STEPS, Case, Told, trained
+from agreement import EXCLUSIONS, KERAS, NEAR, SIDES, differences, excluded, too_far
+from grid import MODELS, OPTIMIZERS, OURS_ALONE, STEPS, Case, Told, trained
 
 import layerhub as lh
 
+PAGE = Path(__file__).parents[2] / "docs" / "agreement.md"
 PAIRS = list(zip(cycle(MODELS), OPTIMIZERS, strict=False))
 """Each optimizer once, and each model two or three times."""
 TRACED = [("convolutional", "MultiOptimizer"), ("recurrent", "Lamb"), ("attention", "Muon"), ("dropout", "Adafactor")]
@@ -168,3 +170,36 @@ def test_nadam_follows_the_paper_in_double_precision():
         w -= rate * mean / (math.sqrt(v / (1 - b2**step)) + epsilon)
     assert abs(model.get_weights()[0].item() - w) < 1e-14
     assert told.arrays["log loss"].shape == (STEPS,)
+
+
+# The page
+
+
+def tables() -> dict[tuple[str, str], list[list[str]]]:
+    """The page's tables of figures, by side and type, cell by cell."""
+    found = {}
+    for heading, text in re.findall(r"^## (\w+, float\d+)\n(.*?)(?=^## |\Z)", PAGE.read_text("utf-8"), re.M | re.S):
+        lines = [line for line in text.splitlines() if line.startswith("|")]
+        side, dtype = heading.split(", ")
+        found[side, dtype] = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return found
+
+
+def test_the_page_has_all_that_is_trained():
+    told = set(tables()) | {("numpy", "float64")}
+    left_out = re.search(
+        r"^Not trained for this page, but in part by the tests: (.*)\.$", PAGE.read_text("utf-8"), re.M
+    )
+    missing = [f"{side} in {dtype}" for side in SIDES for dtype in NEAR if (side, dtype) not in told]
+    assert missing == (left_out[1].split(", ") if left_out else [])
+    assert told >= {(side, "float64") for side in ("torch", "tensorflow", KERAS)}
+    for (side, _), (head, _, *rows) in tables().items():
+        assert head == ["", *(model for model in MODELS if side != KERAS or model not in OURS_ALONE)]
+        assert [row[0] for row in rows] == list(OPTIMIZERS)
+
+
+def test_all_of_it_agrees_and_only_keras_is_left_out_anywhere():
+    for (side, dtype), (_, _, *rows) in tables().items():
+        cells = [cell for row in rows for cell in row[1:]]
+        assert max(float(cell) for cell in cells if cell != "–") <= NEAR[dtype]
+        assert side == KERAS or "–" not in cells
