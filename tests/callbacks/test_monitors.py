@@ -16,6 +16,7 @@ from layerhub.callbacks import (
     ReduceLROnPlateau,
     TerminateOnNaN,
 )
+from layerhub.callbacks.given import Every
 from layerhub.errors import OldSpellingWarning, ParameterError, TrainingError
 
 
@@ -157,6 +158,26 @@ def test_what_is_done_is_printed_where_that_is_wanted(make, fit, capsys):
         "Epoch 4: EarlyStopping ends training",
         "EarlyStopping takes the weights of epoch 2 back",
     ]
+
+
+def test_the_first_epoch_never_ends_training_and_its_weights_are_the_best_as_long_as_nothing_is_known(make, fit):
+    model, kept = make(), []
+    keeping = LambdaCallback(on_epoch_end=lambda epoch, logs: kept.append(model.get_weights()))
+    stopping = EarlyStopping("loss", patience=1, restore_best_weights=True)
+    history = fit(model, Told(loss=[float("nan")] * 4), keeping, stopping, epochs=4)
+    assert history.epoch == [0, 1]
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), kept[0], strict=True))
+
+
+def test_a_learning_rate_that_is_the_least_already_is_not_said_to_be_reduced(make, fit, capsys):
+    fit(make(), Told(loss=[1, 1, 1]), ReduceLROnPlateau("loss", 0.5, 1, verbose=1, min_lr=0.005), epochs=3)
+    assert capsys.readouterr().out.splitlines() == ["Epoch 2: ReduceLROnPlateau sets learning_rate to 0.005"]
+
+
+def test_batches_that_come_several_at_once_are_all_counted():
+    every = Every(4)
+    assert [every.due(batch) for batch in (1, 3, 4, 1, 3, 0)] == [False, True, False, False, True, False]
+    assert every.all == 10
 
 
 # Checkpoints
