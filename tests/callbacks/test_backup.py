@@ -179,8 +179,9 @@ class Drawn:
         self.rng = np.random.default_rng(4)
 
     def __iter__(self):
-        order = self.rng.permutation(20)
-        return ((X[order[k : k + 4]], Y[order[k : k + 4]]) for k in range(0, 20, 4))
+        order = self.rng.permutation(20)  # when the first batch is asked for, as in a loader of torch
+        for k in range(0, 20, 4):
+            yield X[order[k : k + 4]], Y[order[k : k + 4]]
 
 
 @pytest.mark.parametrize("data, steps", [(generated, 4), (Numbered, None), (Numbered, 3), (Drawn, None), (Drawn, 3)])
