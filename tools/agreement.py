@@ -309,7 +309,7 @@ def _left_out(found: Found) -> Iterator[str]:
     there = {(side, case.dtype) for side, case in found} | {("numpy", "float64")}
     missing = [f"{side} in {dtype}" for side in SIDES for dtype in DTYPES if (side, dtype) not in there]
     if missing:
-        yield from ("", f"Not trained for this page, but in part by the tests: {', '.join(missing)}.")
+        yield from ("", f"Not trained for this page: {', '.join(missing)}.")
 
 
 PACKAGES = ("numpy", "torch", "tensorflow", "jax", "keras")
