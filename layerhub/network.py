@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +24,7 @@ from layerhub.errors import (
     GraphError,
     LayerHubError,
     NodeError,
+    OldSpellingWarning,
     ParameterError,
     ShapeError,
     StateError,
@@ -72,6 +76,8 @@ class Network:
     """Classes by module and name: two of a user's modules may use the same name."""
 
     def __init_subclass__(cls) -> None:
+        if cls.__module__.startswith("layerhub.") and cls.__module__ != "layerhub.models":
+            return  # one of the stages in which models are built up: none that a file may name
         Network.homes[cls.__module__, cls.__name__] = cls
         known = Network.kinds.get(cls.__name__)
         if known is None or not known.__module__.startswith("layerhub."):  # a user may define their own again
@@ -814,7 +820,10 @@ def deserialize_whole(entry: Mapping[str, Any], objects: Mapping[str, Any] | Non
     """
     token = _shared.set({})
     try:
-        return revived(entry, objects, **options)
+        dialect.check_size(entry)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OldSpellingWarning)  # who reads a file has not spelt it
+            return revived(entry, objects, **options)
     except LayerHubError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as problem:
@@ -927,19 +936,30 @@ def _call(
     layers: Mapping[str, Any], calls: Mapping[str, Sequence[dialect.Call]], made: dict[dialect.Key, Tensor], name: str
 ) -> None:
     """Call the layers of the graph ``name`` as listed, each as soon as what it takes is made, into ``made``."""
-    waiting = [(layer, number, call) for layer, of in calls.items() for number, call in enumerate(of)]
-    while waiting:
-        left: list[tuple[str, int, dialect.Call]] = []
-        for layer, number, call in waiting:
-            if any(other[0] == layer for other in left) or not call.keys <= made.keys():
-                left.append((layer, number, call))
-                continue
-            args, kwargs = call.given(made)
-            outputs = structure.flat(layers[layer](*args, **kwargs))
-            made.update({dialect.Key(layer, number, k): y for k, y in enumerate(outputs)})
-        if len(left) == len(waiting):
-            raise GraphError(f"the config of {name} has a cycle, or speaks of a layer that it lacks")
-        waiting = left
+    listed = [(layer, number, call) for layer, of in calls.items() for number, call in enumerate(of)]
+    missing: list[int] = []
+    takers: dict[Any, list[int]] = defaultdict(list)
+    for index, (layer, number, call) in enumerate(listed):
+        # A layer's calls come one after the other, as their numbers say.
+        needs = {key for key in call.keys if key not in made} | ({(layer, number - 1)} if number else set())
+        missing.append(len(needs))
+        for key in needs:
+            takers[key].append(index)
+    ready = [index for index, count in enumerate(missing) if not count]
+    done = 0
+    while ready:
+        layer, number, call = listed[heappop(ready)]
+        args, kwargs = call.given(made)
+        outputs = structure.flat(layers[layer](*args, **kwargs))
+        new = {dialect.Key(layer, number, k): y for k, y in enumerate(outputs)}
+        made.update(new)
+        done += 1
+        for index in (index for key in (*new, (layer, number)) for index in takers.pop(key, ())):
+            missing[index] -= 1
+            if not missing[index]:
+                heappush(ready, index)
+    if done < len(listed):
+        raise GraphError(f"the config of {name} has a cycle, or speaks of a layer that it lacks")
 
 
 def _named(entry: Any) -> dict[str, Any]:

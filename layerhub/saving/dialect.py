@@ -41,6 +41,10 @@ KNOWN: dict[str, Any] = {}
 """Functions of LayerHub's own that configs name."""
 QUIET = ("activity_regularizer", "implementation", "return_attention_scores", "seed", "trainable", "use_causal_mask")
 """Parameters that some classes have here and not in Keras: left out of configs while they have their defaults."""
+OPERATIONS = "keras.src.ops"
+"""The package of Keras that its operations are of."""
+CALLS = 100_000
+"""How many calls of layers a model in a file may have."""
 CODE = ("function", "output_shape", "mask")
 """Where a Lambda's config has functions."""
 
@@ -180,6 +184,27 @@ def _filled(value: Any, tensors: Mapping[Key, Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {name: _filled(part, tensors) for name, part in value.items()}
     return [_filled(part, tensors) for part in value] if isinstance(value, list) else value
+
+
+def check_size(entry: Mapping[str, Any]) -> None:
+    """Raise FileFormatError for a model that is too large once its nested models are laid out.
+
+    A few of them, each of which calls the next one twice, are more layers than there is room for.
+    """
+    _calls_of(entry)
+
+
+def _calls_of(entry: Any) -> int:
+    """How many layers an entry calls, those of nested models counted at each call."""
+    config = entry.get("config") if isinstance(entry, Mapping) else None
+    parts = config.get("layers", ()) if isinstance(config, Mapping) else config
+    count = 1 + (_calls_of(config["layer"]) if isinstance(config, Mapping) and "layer" in config else 0)
+    for part in parts if isinstance(parts, list) else ():
+        nodes = part.get("inbound_nodes") if isinstance(part, Mapping) else None
+        count += _calls_of(part) * max(1, len(nodes) if isinstance(nodes, list) else 1)
+    if count > CALLS:
+        raise FileFormatError(f"the model has more than {CALLS} calls of layers, those in nested models included")
+    return count
 
 
 def calls_in(entry: Mapping[str, Any], models: Mapping[str, int]) -> list[Call]:
@@ -340,7 +365,7 @@ def own_object(entry: Mapping[str, Any], objects: Objects) -> Any:
 def is_operation(entry: Mapping[str, Any]) -> bool:
     """Whether an entry of a graph is an operation of Keras's, not a layer."""
     module = entry.get("module")
-    return isinstance(module, str) and module.startswith(("keras.src.ops", "keras.ops"))
+    return isinstance(module, str) and module.startswith((OPERATIONS, "keras.ops"))
 
 
 def _registered(name: str, package: str) -> bool:

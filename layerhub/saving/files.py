@@ -84,7 +84,7 @@ def _draft(target: Path) -> Iterator[IO[bytes]]:
 
 
 def _stem(target: Path) -> str:
-    return f".{os.fsdecode(os.fsencode(target.name)[:150])}."
+    return f".{os.fsencode(target.name)[:150].decode('utf-8', 'ignore')}."
 
 
 def _sweep(target: Path) -> None:

@@ -8,6 +8,9 @@ them are read by ``layout``; h5py writes, and reads the layouts that newer libra
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from layerhub.errors import FileFormatError, LayerHubError, MissingPackageError, WeightsError
-from layerhub.saving import layout
+from layerhub.saving import layout, trial
 from layerhub.saving.files import Sink, Window
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -25,6 +28,8 @@ EXPANSION = 1000
 SPARE = 1 << 24
 ATTRIBUTE = 1 << 26
 """How many bytes an attribute may have."""
+PATIENCE, SPEED = 10.0, 10e6
+"""How long the library may take to read a file: seconds, and bytes in another one."""
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 """The filters that h5py brings itself. For another the library would look for a plugin, and run it."""
 
@@ -48,6 +53,7 @@ def reading(window: Window, name: str) -> Iterator[Any]:
         try:
             root = layout.File(window).root
         except layout.Unknown:
+            tried(window)
             with h5py.File(window, "r") as opened:
                 yield Foreign(opened, window)
         else:
@@ -60,6 +66,28 @@ def reading(window: Window, name: str) -> Iterator[Any]:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as problem:
         raise FileFormatError(f"{name} is no HDF5 file, or is damaged: {problem}") from problem
+
+
+def tried(window: Window) -> None:
+    """Have another process read a file through the library, which dies of some that are damaged, and hangs with others.
+
+    Raises FileFormatError for such a file, and for one that the library refuses.
+    """
+    command = [sys.executable, "-m", trial.__name__, str(window.start), str(window.length)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    patience = PATIENCE + window.length / SPEED
+    try:
+        done = subprocess.run(
+            command, stdin=window.file, capture_output=True, text=True, timeout=patience, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise FileFormatError(f"the HDF5 library did not come to an end with it in {patience:.0f} s") from None
+    finally:
+        window.file.seek(0, os.SEEK_END)  # the two share a place in the file; what is buffered here is no longer true
+    if done.returncode == trial.REFUSED:
+        raise FileFormatError(done.stdout.strip() or "the HDF5 library refuses it")
+    if done.returncode:
+        raise FileFormatError(f"the HDF5 library fails with it (exit code {done.returncode})")
 
 
 class Foreign:
@@ -81,9 +109,10 @@ class Foreign:
         return list(self.held)
 
     def child(self, name: str) -> Foreign:
-        if not isinstance(self.held.get(name, getlink=True), library().HardLink):
+        found = self.child_or_none(name)
+        if found is None:
             raise FileFormatError(f"{name} is a link to elsewhere, which is not followed")
-        return Foreign(self.held[name], self.window)
+        return found
 
     def has(self, attribute: str) -> bool:
         return attribute in self.held.attrs
@@ -96,6 +125,31 @@ class Foreign:
         if count > 1 and count * each > ATTRIBUTE:
             raise FileFormatError(f"the attribute {name} claims {count * each} bytes")
         return self.held.attrs[name]
+
+    def read_all(self) -> None:
+        """Read whatever there is in the file, once."""
+        waiting, met = [self], set()
+        while waiting:
+            node = waiting.pop()
+            if node.place in met:
+                continue
+            met.add(node.place)
+            for name in node.held.attrs:
+                node.attribute(name)
+            if node.is_group:
+                waiting += [child for child in map(node.child_or_none, node.names()) if child is not None]
+            elif node.is_array and not node.external and node.dtype is not None and not node.overstated:
+                node.read()
+
+    def child_or_none(self, name: str) -> Foreign | None:
+        """A child, if it is no link to elsewhere."""
+        hard = isinstance(self.held.get(name, getlink=True), library().HardLink)
+        return Foreign(self.held[name], self.window) if hard else None
+
+    @property
+    def overstated(self) -> bool:
+        """Whether an array claims far more than is stored."""
+        return math.prod(self.shape or ()) * self.held.dtype.itemsize > SPARE + EXPANSION * self.stored
 
     def read(self) -> np.ndarray:
         """The elements of an array: mapped, where they lie in the file as they do in memory."""
@@ -115,7 +169,7 @@ class Foreign:
 @contextmanager
 def writing(file: IO[bytes]) -> Iterator[Any]:
     """A new HDF5 file. Raises OSError where it cannot be written."""
-    # The library goes on after a failure as if nothing were, and fails again, or worse, when it closes the file.
+    # After a failure the library goes on as if nothing were, fails again when it closes the file, and tells of that.
     sink = Sink(file)
     with library().File(sink, "w") as opened:
         yield opened

@@ -25,7 +25,7 @@ NOWHERE = 2**64 - 1
 """The address of what is not there."""
 FLOATS = {2: (0, 16, 10, 5, 0, 10, 15), 4: (0, 32, 23, 8, 0, 23, 127), 8: (0, 64, 52, 11, 0, 52, 1023)}
 """IEEE's floats by size: bit offset, precision, place and size of the exponent, and of the mantissa, bias."""
-GZIP, SHUFFLE, FLETCHER = 1, 2, 3
+GZIP, SHUFFLE, FLETCHER, LZF = 1, 2, 3, 32000
 SPARE = 1 << 20
 """How many bytes a chunk may have beyond those of its array."""
 
@@ -241,12 +241,14 @@ class File:
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
         part = Part(self.piece(0, min(96, window.length)), 8)
         version, _, _, _, _, offsets, lengths, _ = part.numbers(*[1] * 8)
+        if version in (2, 3):
+            raise Unknown(f"superblock {version}")
         if version > 1 or (offsets, lengths) != (8, 8):
-            raise Unknown(f"superblock {version} with addresses of {offsets} bytes")
+            raise FileFormatError(f"it has a superblock {version} with addresses of {offsets} bytes")
         part.take(8 + 4 * version)
         base, _, end, driver = part.numbers(8, 8, 8, 8)
         if base or driver != NOWHERE:
-            raise Unknown("a block before the file")
+            raise FileFormatError("it is a part of another file")
         if end > window.length:
             raise FileFormatError(f"it was cut off: it says that it has {end} bytes, and has {window.length}")
         root = part.numbers(8, 8)[1]
@@ -283,8 +285,10 @@ class File:
         """The messages of an object's header (IV.A.1.a)."""
         part = Part(self.piece(place, 16))
         version, _, count, _, size = part.numbers(1, 1, 2, 4, 4)
+        if part.data.startswith(b"OHDR"):
+            raise Unknown("a header of version 2")
         if version != 1:
-            raise Unknown(f"a header of version {version}")
+            raise FileFormatError(f"it has no header at byte {place}, where there should be one")
         found: list[Message] = []
         blocks, met = [(place + 16, size)], set()
         while blocks:
@@ -366,6 +370,8 @@ class File:
             index, _, length = Part(self.piece(at, 16)).numbers(2, 6, 8)
             if index == 0:
                 break
+            if at + 16 + length > place + size:
+                raise FileFormatError("a text in it is longer than the heap that it is in")
             found[index] = (at + 16, length)
             at += 16 + length + -length % 8
         return found
@@ -382,7 +388,7 @@ def _link(part: Part) -> tuple[str, int | None]:
     """(name, address) of a link; no address for a soft or an external one (IV.A.2.g)."""
     version, flags = part.numbers(1, 1)
     if version != 1:
-        raise Unknown(f"a link of version {version}")
+        raise FileFormatError(f"it has a link of version {version}, which there is not")
     kind = part.number(1) if flags & 8 else 0
     part.take(8 * bool(flags & 4) + bool(flags & 16))
     name = _decoded(part.take(part.number(1 << (flags & 3))))
@@ -393,7 +399,7 @@ def _space(part: Part) -> tuple[int, ...]:
     """The shape that a dataspace says (IV.A.2.b); none has elements where it says that there are none."""
     version, rank, _, kind = part.numbers(1, 1, 1, 1)
     if version not in (1, 2):
-        raise Unknown(f"a dataspace of version {version}")
+        raise FileFormatError(f"it has a dataspace of version {version}, which there is not")
     if version == 1:
         part.take(4)
     if rank > 32:
@@ -418,16 +424,16 @@ def _type(part: Part) -> Kind:
             return Kind(size, np.dtype("u1"), truth=True)
         case 9 if size == 16 and bits & 15 == 1:
             return Kind(size, text="any")
-        case 0 | 1:
-            raise Unknown("numbers of another kind")
     return Kind(size)
 
 
 def _layout(part: Part, kind: Kind) -> tuple[int, bytes | None, tuple[int, ...] | None]:
     """(address, the bytes themselves, shape of a chunk) of an array: where it lies, or how (IV.A.2.i)."""
     version, way = part.numbers(1, 1)
-    if version != 3:
+    if version in (1, 2, 4, 5):
         raise Unknown(f"a layout of version {version}")
+    if version != 3:
+        raise FileFormatError(f"it has a layout of version {version}, which there is not")
     if way == 0:
         return NOWHERE, part.take(part.number(2)), None
     if way == 1:
@@ -445,7 +451,7 @@ def _filters(part: Part) -> list[int]:
     """The numbers of the filters that an array went through (IV.A.2.l)."""
     version, count = part.numbers(1, 1)
     if version not in (1, 2):
-        raise Unknown(f"filters of version {version}")
+        raise FileFormatError(f"it has filters of version {version}, which there are not")
     part.take(6 if version == 1 else 0)
     found = []
     for _ in range(count):
@@ -454,8 +460,12 @@ def _filters(part: Part) -> list[int]:
         _, values = part.numbers(2, 2)
         part.take(name + (-name % 8 if version == 1 else 0))
         part.take(4 * (values + (values % 2 if version == 1 else 0)))
+        if code == LZF:
+            raise Unknown("the filter lzf")
         if code not in (GZIP, SHUFFLE, FLETCHER):
-            raise Unknown(f"the filter {code}")
+            raise FileFormatError(
+                f"an array in it went through the filter {code}; known are gzip, shuffle, fletcher32, lzf"
+            )
         found.append(code)
     return found
 
@@ -463,8 +473,10 @@ def _filters(part: Part) -> list[int]:
 def _attribute(part: Part) -> tuple[str, tuple[tuple[int, ...], Kind, bytes]]:
     """(name, (shape, type, bytes)) of an attribute (IV.A.2.m)."""
     version, flags, name, kind, space = part.numbers(1, 1, 2, 2, 2)
-    if version not in (1, 2, 3) or (version > 1 and flags & 3):
-        raise Unknown(f"an attribute of version {version}")
+    if version not in (1, 2, 3):
+        raise FileFormatError(f"it has an attribute of version {version}, which there is not")
+    if version > 1 and flags & 3:
+        raise Unknown("an attribute with a shared type")
     part.take(1 if version == 3 else 0)
     take = part.padded if version == 1 else part.take
     said, of, shape = _decoded(take(name).split(b"\0")[0]), _type(Part(take(kind))), _space(Part(take(space)))

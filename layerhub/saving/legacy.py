@@ -60,7 +60,24 @@ def entry_in(opened: Any) -> dict[str, Any]:
     if not opened.has("model_config"):
         raise FileFormatError("the file has weights alone; make the model, and let it load_weights")
     entry = _json(opened, "model_config")
-    return entry if version(opened) >= 3 else modern(entry)
+    return _marked(entry) if version(opened) >= 3 else modern(entry)
+
+
+def _marked(value: Any) -> Any:
+    """A config of Keras 3 in which operations say that they are: in these files nothing says of which module it is.
+
+    Layers have a type and may be trained; operations (``x * 2``, and those that compute masks) say neither.
+    """
+    if isinstance(value, list):
+        return [_marked(part) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    found = {key: _marked(part) for key, part in value.items()}
+    config = found.get("config")
+    if found.get("inbound_nodes") and "module" not in found and isinstance(config, Mapping):
+        operation = not config.keys() & {"trainable", "dtype", "layers"}
+        return found | {"module": dialect.OPERATIONS} if operation else found
+    return found
 
 
 def compiled_in(opened: Any) -> dict[str, Any] | None:

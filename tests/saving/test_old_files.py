@@ -47,6 +47,30 @@ def test_a_whole_model_goes_to_keras_and_back(keras, make, tmp_path):
     assert again.executor.step == model.executor.step
 
 
+def test_masks_that_keras_3_writes_down_are_read_though_nothing_says_that_they_are_operations(keras, tmp_path):
+    # Keras cannot open such a file itself.
+    x = keras.Input((6,), dtype="int32")
+    y = keras.layers.Embedding(9, 4, mask_zero=True)(x)
+    y = keras.layers.Bidirectional(keras.layers.LSTM(3, return_sequences=True))(y)
+    y = keras.layers.TimeDistributed(keras.layers.Dense(4))(y)
+    theirs = keras.Model(x, [keras.layers.GRU(3)(y), keras.layers.LSTM(2)(keras.layers.Masking(0.5)(y))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs.save(tmp_path / "m.h5")
+    data = np.random.default_rng(0).integers(0, 3, (4, 6)).astype("int32")
+    near(outputs_of(lh.models.load_model(tmp_path / "m.h5"), data), outputs_of(theirs, data))
+
+
+def test_an_operation_in_a_file_of_keras_3_is_not_taken_for_the_layer_of_its_name(keras, tmp_path):
+    x = keras.Input((3,))
+    theirs = keras.Model(x, keras.layers.Dense(3)(x) + x * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs.save(tmp_path / "m.h5")
+    data = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    near(outputs_of(lh.models.load_model(tmp_path / "m.h5"), data), outputs_of(theirs, data))
+
+
 @pytest.mark.parametrize("make", [chain, graph])
 def test_weights_alone_round_trip(make, tmp_path):
     model, other = make(), make()
