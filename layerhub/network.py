@@ -822,7 +822,8 @@ def deserialize_whole(entry: Mapping[str, Any], objects: Mapping[str, Any] | Non
     try:
         dialect.check_size(entry)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OldSpellingWarning)  # who reads a file has not spelt it
+            if dialect.is_old(entry):
+                warnings.simplefilter("ignore", OldSpellingWarning)  # who reads what Keras wrote has not spelt it
             return revived(entry, objects, **options)
     except LayerHubError:
         raise

@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 
 from layerhub import __version__
 from layerhub.errors import FileFormatError, ParameterError
-from layerhub.saving import archive, files, hdf5, legacy, tensors, training, weights
+from layerhub.saving import archive, dialect, files, hdf5, legacy, tensors, training, weights
 
 KERAS = "3.15.1"
 """The version of Keras whose layouts these are."""
@@ -87,8 +87,7 @@ def reading_model(path: PathLike) -> Iterator[Held]:
 
 def as_meant(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """A model that a text describes, as it is said now, where the text says that Keras 1 or 2 wrote it."""
-    said = entry.get("keras_version")
-    return legacy.modern(entry) if isinstance(said, str) and legacy.number_of(said) < 3 else entry
+    return legacy.modern(entry) if dialect.is_old(entry) else entry
 
 
 def _told(held: archive.Archive) -> dict[str, Any]:

@@ -186,6 +186,12 @@ def _filled(value: Any, tensors: Mapping[Key, Tensor]) -> Any:
     return [_filled(part, tensors) for part in value] if isinstance(value, list) else value
 
 
+def is_old(entry: Mapping[str, Any]) -> bool:
+    """Whether a model's entry says that Keras 1 or 2 wrote it."""
+    said = entry.get("keras_version")
+    return isinstance(said, str) and said.startswith(("1.", "2."))
+
+
 def check_size(entry: Mapping[str, Any]) -> None:
     """Raise FileFormatError for a model that is too large once its nested models are laid out.
 

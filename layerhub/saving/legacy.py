@@ -60,7 +60,8 @@ def entry_in(opened: Any) -> dict[str, Any]:
     if not opened.has("model_config"):
         raise FileFormatError("the file has weights alone; make the model, and let it load_weights")
     entry = _json(opened, "model_config")
-    return _marked(entry) if version(opened) >= 3 else modern(entry)
+    number = version(opened)
+    return _marked(entry) if number >= 3 else modern(entry) | {"keras_version": f"{number}.0"}
 
 
 def _marked(value: Any) -> Any:
