@@ -190,7 +190,7 @@ def test_the_page_has_all_that_is_trained():
     left_out = re.search(r"^Not trained for this page: (.*)\.$", PAGE.read_text("utf-8"), re.M)
     missing = [f"{side} in {dtype}" for side in SIDES for dtype in NEAR if (side, dtype) not in told]
     assert missing == (left_out[1].split(", ") if left_out else [])
-    assert told >= {(side, "float64") for side in ("torch", "tensorflow", KERAS)}
+    assert told >= {(side, "float64") for side in SIDES}
     for (side, _), (head, _, *rows) in tables().items():
         assert head == ["", *(model for model in MODELS if side != KERAS or model not in OURS_ALONE)]
         assert [row[0] for row in rows] == list(OPTIMIZERS)
