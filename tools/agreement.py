@@ -73,6 +73,15 @@ EXCLUSIONS = (
         models=("biased",),
     ),
     Exclusion(
+        r"weight norm_1.beta",
+        "1.01e-4 apart: an element's first gradient happens to be -3e-6, beside others of 0.06, so float32 has two "
+        "digits of it; Nadam divides by its size, and moves the weight by a step of two digits. Elsewhere within 3e-5",
+        models=("attention",),
+        optimizers=("Nadam",),
+        sides=("tensorflow",),
+        dtypes=("float32",),
+    ),
+    Exclusion(
         r".*",
         "Keras reads its momentum after it has moved it (known divergences); ours follows the paper",
         optimizers=("ScheduleFreeAdamW",),
