@@ -1,7 +1,5 @@
 """What Keras has in keras.utils."""
 
-import os
-
 import numpy as np
 import pytest
 
@@ -10,9 +8,8 @@ from layerhub.errors import DataError
 
 
 @pytest.fixture(scope="module")
-def peer():
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    return pytest.importorskip("keras").utils
+def peer(keras):
+    return keras.utils
 
 
 @pytest.mark.parametrize("labels", [[0, 2, 1], [[1], [0]], [[0, 1], [2, 2]], [3.0, 1.0], 2])

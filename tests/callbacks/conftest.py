@@ -17,12 +17,6 @@ RNG = np.random.default_rng(17)
 X, Y = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 1))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "theirs" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("keras-files"))
-
-
 @pytest.fixture(params=["numpy", "torch", "tensorflow", "jax"])
 def backend(request: pytest.FixtureRequest) -> str:
     return request.param

@@ -5,9 +5,8 @@ Keras runs on tensorflow in float64, in the tests' own process; where it is not 
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,27 +18,11 @@ NEAR = 1e-10
 """How far float64 results may lie apart, relative to the largest element: both sides add up in orders of their own."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if {"keras", "agrees_with_keras"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("keras-layers"))
-
-
-@pytest.fixture(scope="session")
-def keras() -> Any:
-    """Keras on tensorflow, in float64."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    pytest.importorskip("tensorflow")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = pytest.importorskip("keras")
-    before = module.config.floatx(), module.config.dtype_policy()
-    module.config.set_floatx("float64")
-    # Keras keeps the policy that the type of the moment gave when a layer was first made.
-    module.config.set_dtype_policy("float64")
-    yield module
-    module.config.set_floatx(before[0])
-    module.config.set_dtype_policy(before[1])
+@pytest.fixture(scope="module")
+def keras(keras_in: Any) -> Iterator[Any]:
+    """Keras in float64."""
+    with keras_in("float64") as module:
+        yield module
 
 
 def near(ours: Any, theirs: Any, what: str, tolerance: float = NEAR) -> None:

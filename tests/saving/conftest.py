@@ -1,42 +1,16 @@
-"""What the tests of files share: models of each kind, and Keras to read and write files beside us."""
+"""What the tests of files share: models of each kind."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from typing import Any
 
 import numpy as np
-import pytest
 
 import layerhub as lh
 
 L = lh.layers
 NEAR = 2e-5
 """Relative, in float32: a few layers, in which both sides add up in orders of their own."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "keras" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("keras-files"))
-
-
-@pytest.fixture(scope="module")
-def keras() -> Any:
-    """Keras on tensorflow, in float32."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    pytest.importorskip("tensorflow")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = pytest.importorskip("keras")
-    before = module.config.floatx(), module.config.dtype_policy()
-    module.config.set_floatx("float32")
-    # Keras keeps the policy that the type of the moment gave when a layer was first made.
-    module.config.set_dtype_policy("float32")
-    yield module
-    module.config.set_floatx(before[0])
-    module.config.set_dtype_policy(before[1])
 
 
 def chain(backend: str = "numpy") -> Any:
