@@ -98,6 +98,7 @@ class Planner:
         self.masks: list[Value] = []
         self.penalties: list[Value] = []
         self.checks: list[tuple[int, Layer]] = []
+        self._cast_of: dict[int, Value] = {}
         self._count = 0
         self._held: dict[int, list[Any]] = {}
         self._kept: dict[int, tuple[WeightRef, ...]] = {}
@@ -302,8 +303,9 @@ class Planner:
         masks = tuple(None if x is None else x.mask for x in inputs)
         self._warn_of_dropped(layer, inputs)
         for x in inputs:
-            if x in self.inputs:
-                self.checks.append((self.inputs.index(x), layer))
+            given_as = None if x is None else self._cast_of.get(x.slot, x)
+            if given_as in self.inputs:
+                self.checks.append((self.inputs.index(given_as), layer))
         given = {
             "training": training,
             "mask": (masks if any(masks) else None) if several else masks[0] if masks else None,
@@ -361,7 +363,9 @@ class Planner:
             if x.dtype in ("bool", "complex64", "complex128"):
                 raise DTypeError(f"{layer!r}: {declared.name} must hold ints, not {x.dtype}")
             if floating:
-                return self._emit(_astype, ("xp", x, "int32"), x.shape, "int32", mask=x.mask)
+                ids = self._emit(_astype, ("xp", x, "int32"), x.shape, "int32", mask=x.mask)
+                self._cast_of[ids.slot] = x
+                return ids
         if declared.kind == "bool" and x.dtype != "bool":
             return self._emit(_astype, ("xp", x, "bool"), x.shape, "bool", mask=x.mask)
         return x

@@ -36,7 +36,7 @@ def classifier(**options):
 @contextlib.contextmanager
 def refused(model, kind, *words):
     """The block raises an error of this kind with these words in it, and the model trains on as if nothing had been."""
-    weights, step = model.get_weights(), model.executor.step
+    weights, step, backend = model.get_weights(), model.executor.step, model.backend
     slots = [slot.copy() for row in model.executor.host_slots() for slot in row]
     with pytest.raises(kind) as caught:
         yield
@@ -48,7 +48,7 @@ def refused(model, kind, *words):
     assert model.executor.step == step
     for before, after in zip(slots, [slot for row in model.executor.host_slots() for slot in row], strict=True):
         assert np.array_equal(before, after)
-    assert model.backend == "numpy"
+    assert model.backend == backend
 
 
 def told(problem):
@@ -367,6 +367,15 @@ def test_an_id_outside_the_table_is_told_with_its_value(method, wrong):
     arguments = (ids,) if method == "predict" else (ids, np.zeros((1, 1)))
     with refused(model, DataError, f"the id {wrong} is outside [0, 7)", "input_dim", "Embedding"):
         getattr(model, method)(*arguments, verbose=0)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("wrong", [7.0, -1.0, float("nan"), float("inf")])
+def test_an_id_outside_the_table_is_told_where_the_input_is_of_floats(backend, wrong):
+    model = lh.Sequential([lh.Input((2,)), lh.layers.Embedding(7, 3)], backend=backend)
+    assert model.predict(np.array([[6.9, -0.5]]), verbose=0).shape == (1, 2, 3)  # cut to 6 and 0
+    with refused(model, DataError, f"the id {wrong:g} is outside [0, 7)"):
+        model.predict(np.array([[0.0, wrong]]), verbose=0)
 
 
 @pytest.mark.parametrize("wrong", [7, -1])

@@ -513,10 +513,13 @@ class Embedding(Layer):
     )
 
     def check_input(self, x: Any) -> None:
-        low, high = int(x.min()), int(x.max())
-        if low < 0 or high >= self.input_dim:
-            wrong = low if low < 0 else high
-            raise DataError(f"{self!r}: the id {wrong} is outside [0, {self.input_dim}); ids must be below input_dim")
+        # Floats are cut to whole numbers, as -0.5 to 0; and NaN is no id.
+        low, high = x.min(), x.max()
+        if not (low > -1 and high < self.input_dim):
+            wrong = high if low > -1 else low
+            raise DataError(
+                f"{self!r}: the id {wrong:.15g} is outside [0, {self.input_dim}); ids must be below input_dim"
+            )
 
     def shape_of_first(self, input_dim: int | None, input_length: int | None) -> Sizes | None:
         return None if input_length is None else (None, input_length)
