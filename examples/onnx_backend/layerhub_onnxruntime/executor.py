@@ -19,13 +19,7 @@ KEPT = 16
 
 
 class OnnxExecutor(Executor):
-    """Inference: a session for each plan, with the weights inside. Training is refused."""
-
-    def train_batch(self, batch: Batch) -> None:
-        raise BackendError(
-            "the backend 'onnxruntime' does not train: train the model on another backend, such as "
-            "model.to('numpy'), and move it back by model.to('onnxruntime')"
-        )
+    """Inference: a session for each plan, with the weights inside."""
 
     def forward(self, training: bool, recording: bool = False) -> Callable[..., tuple]:
         key = (training, recording)
