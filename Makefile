@@ -50,10 +50,10 @@ demo: known $(BACKENDS:%=$(STAMPS)/%) $(STAMPS)/numpy
 
 test: lint $(EXAMPLES)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
-	OMP_NUM_THREADS=1 $(PY) -m pytest --pyargs layerhub_conformance --layerhub-backend numpy -n $(WORKERS) $(ARGS)
 	OMP_NUM_THREADS=1 $(PY) -m pytest --pyargs layerhub_conformance --layerhub-tier quick -n $(WORKERS) \
-		$(foreach name,$(filter-out numpy jax,$(KNOWN)),--layerhub-backend $(name)) $(ARGS)
-	OMP_NUM_THREADS=1 $(PY) -m pytest --pyargs layerhub_conformance --layerhub-tier smoke --layerhub-backend jax $(ARGS)
+		$(foreach name,$(filter-out jax,$(KNOWN)),--layerhub-backend $(name)) $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest --pyargs layerhub_conformance --layerhub-tier smoke --layerhub-backend jax \
+		-n $(WORKERS) $(ARGS)
 	OMP_NUM_THREADS=1 PYTHONPATH=$(EXAMPLES) $(PY) -m pytest examples/onnx_backend/tests -n $(WORKERS) $(ARGS)
 	OMP_NUM_THREADS=1 PYTHONPATH=$(EXAMPLES) $(VENV)/bin/layerhub conformance --backend onnxruntime --tier smoke
 

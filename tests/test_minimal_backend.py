@@ -152,8 +152,8 @@ assert owner(np.zeros(3)).name == "numpy"
     )
 
 
-def test_the_conformance_suite_certifies_it(environment):
-    said = layerhub(environment, "conformance", "--backend", "minimal", "--tier", "quick", "--json")
+def test_the_conformance_suite_passes_it(environment):
+    said = layerhub(environment, "conformance", "--backend", "minimal", "--tier", "smoke", "--json")
     rows = json.loads(said)["layerhub"]
     assert {"Conv2D", "BatchNormalization", "LSTM", "SeparableConv2D"} <= {row["layer"] for row in rows}
     assert {row["backend"] for row in rows} == {"minimal"}
