@@ -108,7 +108,7 @@ $(PY) -m pip install -c constraints.txt $(1)
 endef
 
 $(STAMPS)/numpy: pyproject.toml constraints.txt | $(PY)
-	$(call install,-e '.[demo]',$@)
+	$(call install,-e '.[demo$(comma)files]',$@)
 
 $(STAMPS)/everything: $(PROJECTS) constraints.txt | $(PY)
 	$(call install,-e '.[demo$(comma)files$(comma)dev]' $(foreach name,$(KNOWN),$(FOLDER_$(name):%=-e %)) -e conformance,\
