@@ -35,3 +35,14 @@ def test_convolutions_of_single_channels_predict_what_they_mean(backend):
         np.testing.assert_allclose(
             model.predict(x, verbose=0), meant, rtol=0, atol=16 * 32 * 2**-53, err_msg=repr(layer)
         )
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "tensorflow", "jax"])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_one_channel_with_unequal_strides_and_one_column_of_output(backend, groups):
+    # tf.nn.conv2d gives 13 and 31 for 20 and 56.
+    layer = L.Conv2D(groups, 2, strides=(1, 2), groups=groups, use_bias=False)
+    x = np.repeat(np.arange(18.0).reshape(2, 3, 3, 1), groups, axis=-1).astype("float32")
+    y = lh.evaluate_layer(layer, x, [np.ones((2, 2, 1, groups))], backend=backend).outputs[0]
+    expected = np.array([[8.0, 20.0], [44.0, 56.0]])[:, :, None, None]
+    np.testing.assert_array_equal(y, np.broadcast_to(expected, (2, 2, 1, groups)))
