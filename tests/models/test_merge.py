@@ -56,7 +56,9 @@ def test_branches_join_as_the_first_layer_of_a_stack(mode):
     np.testing.assert_allclose(copy.predict([A, B], verbose=0), model.predict([A, B], verbose=0), atol=1e-5)
 
 
-def test_a_function_of_the_list_joins_too():
+def test_a_function_of_the_list_joins_too(monkeypatch):
+    monkeypatch.setitem(lh.config._chosen, "floatx", "float64")
+
     def apart(xs, factor):
         return (xs[0] - xs[1]) * factor
 
@@ -65,7 +67,7 @@ def test_a_function_of_the_list_joins_too():
     assert joined.output_shape == (None, 3)
     left, right = (m.layers[-1].get_weights() for m in joined.layers if isinstance(m, lh.Sequential))
     wanted = 2 * (A @ left[0] - np.tanh(B @ right[0]))
-    np.testing.assert_allclose(joined.predict([A, B], verbose=0), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(joined.predict([A, B], verbose=0), wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_tensors_join_by_the_function():
