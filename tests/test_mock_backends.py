@@ -6,6 +6,7 @@ raises costs its own trials only: those of the same layer that follow pass.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -170,14 +171,16 @@ def installed(tmp_path_factory) -> Path:
     return folder
 
 
+def environment(installed: Path) -> dict[str, str]:
+    """One in which the mock backends are installed."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))}
+
+
 def certified(installed: Path, *options: str) -> Run:
     """A run of the suite, which is to find something."""
-    paths = os.pathsep.join(filter(None, [str(installed), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "pytest", "--pyargs", "layerhub_conformance", "-q", "-p", "no:cacheprovider"]
     command += ["--layerhub-dtype=float32", "--layerhub-timeout=5", f"--layerhub-report={installed / 'out'}", *options]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=installed, env=os.environ | {"PYTHONPATH": paths}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, cwd=installed, env=environment(installed))
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr
     return Run.load(installed / "out/report.json")
 
@@ -296,3 +299,18 @@ def test_a_type_that_is_claimed_but_not_there_keeps_the_backend_from_loading(oth
     assert {r.verdict for r in others.results if r.backend == "mock_short"} == {"fail"}
     assert "mock_short.dtypes has bfloat16, but its namespace has not" in messages(others, "mock_short")
     assert cell(others, "mock_short", "Dense", "forward") == "fail"
+
+
+def test_exploring_tells_of_a_failure_once_and_writes_a_script_that_shows_it(installed):
+    command = [str(Path(sys.executable).with_name("layerhub")), "conformance", "--tier", "explore", "--minutes", "0.05"]
+    command += ["--backend", "mock_half_wrong", "--layer", "Dense", "--dtype", "float32", "--report", "explored"]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=installed, env=environment(installed))
+    assert told.returncode == 1, told.stdout + told.stderr
+    rows = [json.loads(line) for line in (installed / "explored/explore.jsonl").read_text().splitlines()]
+    keys = [row["failure"] for row in rows if "failure" in row]
+    assert keys and len(keys) == len(set(keys)) and all(key.startswith("Dense on mock_half_wrong") for key in keys)
+    script = told.stdout.split("script  ")[1].split()[0]
+    shown = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=installed, env=environment(installed)
+    )
+    assert shown.returncode == 1 and "without gradients: 4 of 4 elements are wrong" in shown.stdout, shown.stderr

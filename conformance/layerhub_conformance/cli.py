@@ -49,7 +49,11 @@ def conformance(context: click.Context, **given: Any) -> None:
     if given["tier"] == "explore":
         from layerhub_conformance.explore import explore
 
-        sys.exit(explore(given["backend"], given["layer"], given["minutes"], Path(given["report"] or "."), click.echo))
+        status = explore(
+            given["backend"], given["layer"], given["minutes"], Path(given["report"] or "."), click.echo,
+            int(given["workers"]), given["dtype"], given["timeout"],
+        )  # fmt: skip
+        sys.exit(status)
     sys.exit(_run(given))
 
 

@@ -1,34 +1,42 @@
 """Exploring: cases beyond the certifying corpus, for as long as one likes. What is found is told, and blocks nothing.
 
-The first round has every triple of parameter values; the others draw, by hypothesis, which reduces what fails to the
-smallest case that does. All is written to ``explore.jsonl``, from which a later run goes on.
+Each round tries some cases of each layer. Even rounds go through those that hold every triple of parameter values; the
+others draw, by hypothesis, which reduces what fails to the smallest case that does. All is written to
+``explore.jsonl``, from which a later run goes on.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import click
 from hypothesis import Phase, given, seed, settings
 
+from layerhub.errors import ParameterError
+from layerhub.layers import Layer
 from layerhub.registry import registry
 from layerhub.spec import KINDS
 from layerhub_conformance import reproducer
 from layerhub_conformance.case import Case
 from layerhub_conformance.checks import table
-from layerhub_conformance.generate import configurations, covering
+from layerhub_conformance.generate import triples
+from layerhub_conformance.generate.configurations import configurations
+from layerhub_conformance.generate.problem import problem_of
 from layerhub_conformance.report.model import FAILING, Result
-from layerhub_conformance.session import Session
+from layerhub_conformance.session import Item, Session
 from layerhub_conformance.subjects import by_layer
-from layerhub_conformance.trial import Trial, conduct, screen
+from layerhub_conformance.trial import screen
 
 EXAMPLES = 25
-"""Cases that are drawn of a layer in a round."""
-DTYPES = ("float32", "float64")
+"""Cases that are tried of a layer in a round."""
 
 
 class DivergenceError(AssertionError):
@@ -72,33 +80,33 @@ class Explorer:
 
     def run(self, layers: Sequence[str], until: float) -> None:
         """Round by round, layer by layer, until the time is up."""
-        for number in range(10**6):
-            for layer in layers:
-                if time.monotonic() > until:
+        rest = {name: triples(_spec(name)) for name in layers}
+        for number in itertools.count():
+            for name in layers:
+                tried = list(itertools.islice(rest[name], EXAMPLES)) if number % 2 == 0 else []
+                if (number, name) not in self.done and not self._round(number, name, tried, until):
                     return
-                if (number, layer) not in self.done:
-                    self._round(number, layer, until)
 
-    def _round(self, number: int, layer: str, until: float) -> None:
+    def _round(self, number: int, name: str, tried: Sequence[Case], until: float) -> bool:
+        """Try these cases, or else draw some. False: the time is up, perhaps halfway, so it is begun anew next time."""
         began, before = time.monotonic(), self.cases
-        spec: Any = KINDS["layer"].find(layer)
-        for results in self._triples(spec, until) if number == 0 else self._drawn(spec, number):
+        for results in self._each(tried, until) if tried else self._drawn(_spec(name), number):
             self._found(results)
-        if time.monotonic() > until:  # cut short: begun anew next time
-            return
-        row = {"round": number, "layer": layer, "cases": self.cases - before, "seconds": time.monotonic() - began}
-        self.seconds += row["seconds"]
-        self._write(row)
+        if time.monotonic() > until:
+            return False
+        spent = time.monotonic() - began
+        self._write({"round": number, "layer": name, "cases": self.cases - before, "seconds": spent})
+        return True
 
-    def _triples(self, spec: Any, until: float) -> Iterator[list[Result]]:
-        for case in covering(spec, 3):
+    def _each(self, cases: Sequence[Case], until: float) -> Iterator[list[Result]]:
+        for case in cases:
             if time.monotonic() > until:
                 return
             failed = self.attempt(case)
             if failed:
                 yield failed
 
-    def _drawn(self, spec: Any, number: int) -> Iterator[list[Result]]:
+    def _drawn(self, spec: type[Layer], number: int) -> Iterator[list[Result]]:
         @seed(number)
         @settings(max_examples=EXAMPLES, database=None, deadline=None, phases=(Phase.generate, Phase.shrink))
         @given(configurations(spec))
@@ -115,13 +123,8 @@ class Explorer:
     def attempt(self, case: Case) -> list[Result]:
         """The failing results of a case on all backends."""
         self.cases += 1
-        found = []
-        for backend in self.session.backends:
-            bench = self.session.bench(backend)
-            for dtype in DTYPES:
-                result = conduct(Trial("values", case, backend, dtype), bench)
-                found += [result] if result.verdict in FAILING else []
-        return found
+        items = [Item(table()["values"], case, backend) for backend in self.session.backends]
+        return [result for item in items for result in self.session.run(item) if result.verdict in FAILING]
 
     def _found(self, results: list[Result]) -> None:
         """Tell of a failure, unless one of this layer on these backends is known that looks the same."""
@@ -131,34 +134,76 @@ class Explorer:
         key = f"{first.subject} on {', '.join(looks)}: {'; '.join(whats) or first.message.splitlines()[-1][:120]}"
         if key in self.failures:
             return
-        row = {"failure": key, "case": first.case, "messages": [screen(result) for result in results]}
-        self.failures[key] = row
-        self._write(row)
+        self.failures[key] = {"failure": key, "case": first.case, "messages": [screen(result) for result in results]}
+        self._write(self.failures[key])
         self.tell(f"\n{key}\n{screen(first)}\n")
-        trial = Trial("values", Case.parse(first.case), first.backend, first.dtype)
+        trial = next(
+            trial
+            for trial in self.session.trials(Item(table()["values"], Case.parse(first.case), first.backend))
+            if trial.id == first.id
+        )
         self.tell(f"script  {reproducer.write(trial, self.file.parent)}")
 
     def _write(self, row: dict[str, Any]) -> None:
-        with open(self.file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Add a line to the file: in one piece, for other processes write to it as well."""
+        with open(self.file, "ab", buffering=0) as file:
+            file.write(json.dumps(row).encode() + b"\n")
 
 
 def explore(
-    backends: Sequence[str], layers: Sequence[str], minutes: float, folder: Path, tell: Callable[[str], Any]
-) -> int:
-    """Explore for some minutes, going on from what ``folder`` holds; gives 1 where something was found, else 0."""
+    backends: Sequence[str], layers: Sequence[str], minutes: float, folder: Path, tell: Callable[[str], Any],
+    workers: int = 1, dtypes: Sequence[str] = (), limit: float = 60.0,
+) -> int:  # fmt: skip
+    """Explore for some minutes, going on from what ``folder`` holds; gives 1 where something was found, else 0.
+
+    layers: by default, all whose cases can be made. workers: processes, each with its share of the layers.
+
+    Raises:
+        ParameterError: of a layer that was named, no cases can be made.
+    """
     table()
     folder.mkdir(parents=True, exist_ok=True)
-    session = Session(backends=backends or list(registry().usable()))
-    explorer = Explorer(session, folder / "explore.jsonl", tell)
-    explorer.resume()
-    names = [KINDS["layer"].find(name).__name__ for name in layers] or sorted(by_layer())
+    names = [_spec(name).__name__ for name in layers] or list(filter(_can_be_made, by_layer()))
+    for name in names:
+        problem_of(_spec(name))
+    file = folder / "explore.jsonl"
+    asked = {"backends": list(backends or registry().usable()), "dtypes": list(dtypes), "limit": limit}
+    if workers > 1:
+        # Anew, for what a fork would take along of frameworks' threads does not go on there.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            parts = [pool.submit(_explore, asked, names[k::workers], minutes, file, click.echo) for k in range(workers)]
+            for part in parts:
+                part.result()
+    else:
+        _explore(asked, names, minutes, file, tell)
+    found = Explorer(Session(backends=asked["backends"]), file, tell)
+    found.resume()
+    tell(
+        f"{found.cases} cases on {', '.join(asked['backends'])} in {found.seconds / 60:.1f} minutes, "
+        f"all runs together; {len(found.failures)} failures, in {file}"
+    )
+    return 1 if found.failures else 0
+
+
+def _spec(layer: str) -> Any:
+    return KINDS["layer"].find(layer)
+
+
+def _can_be_made(layer: str) -> bool:
+    """Whether cases are made from its spec: of some, there are only those that somebody wrote down."""
     try:
-        explorer.run(names, time.monotonic() + 60 * minutes)
+        return problem_of(_spec(layer)) is not None
+    except ParameterError:
+        return False
+
+
+def _explore(
+    asked: dict[str, Any], layers: Sequence[str], minutes: float, file: Path, tell: Callable[[str], Any]
+) -> None:
+    session = Session(**asked, routes=("kernel",))
+    explorer = Explorer(session, file, tell)
+    explorer.resume()
+    try:
+        explorer.run(layers, time.monotonic() + 60 * minutes)
     finally:
         session.close()
-    tell(
-        f"{explorer.cases} cases on {', '.join(session.backends)} in {explorer.seconds / 60:.1f} minutes, "
-        f"all runs together; {len(explorer.failures)} failures, in {explorer.file}"
-    )
-    return 1 if explorer.failures else 0

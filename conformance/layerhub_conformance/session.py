@@ -155,14 +155,16 @@ class Session:
     def run(self, item: Item) -> list[Result]:
         """The results of an item's trials."""
         bench = self.bench(item.backend)
+        return [conduct(trial, bench) for trial in self.trials(item)]
+
+    def trials(self, item: Item) -> list[Trial]:
+        """An item's trials, in the types and by the routes that were asked for."""
         dtypes = self.dtypes or (USUAL if item.check.dtypes is None else DTYPES)
         if self.tier == "smoke" and not self.dtypes:
             dtypes = ("float32",)
         routes = self.routes or (ROUTES if self.tier != "smoke" else (item.check.routes[0],))
         trials = list(item.check.trials(item.subject, item.backend, dtypes, routes, self.device))
-        if not bench.capabilities.eager:
-            trials = self._compiled(item, trials)
-        return [conduct(trial, bench) for trial in trials]
+        return trials if self.bench(item.backend).capabilities.eager else self._compiled(item, trials)
 
     def _compiled(self, item: Item, trials: list[Trial]) -> list[Trial]:
         """Trials of a backend that compiles every operation for every shape: whole calls are compiled instead.

@@ -21,6 +21,9 @@ Literal = tuple[int, int]
 Group = tuple[Literal, ...]
 """Literals of different variables, in order."""
 
+LOOKED_AT = 5000
+"""Of so many groups the best is chosen. All pairs of any layer are fewer."""
+
 
 class Cover:
     """Groups of ``strength`` values that are still to be seen together.
@@ -81,9 +84,10 @@ class Cover:
         return row
 
     def _next(self) -> Group:
-        """The group whose values have most others left."""
-        count = Counter(literal for group in self.left for literal in group)
-        return max(self.left, key=lambda group: sum(count[literal] for literal in group))
+        """The group whose values have most others left. Of very many triples, the best of the first is good enough."""
+        groups = list(itertools.islice(self.left, LOOKED_AT))
+        count = Counter(itertools.chain.from_iterable(groups))
+        return max(groups, key=lambda group: sum(count[literal] for literal in group))
 
     def _order(self, name: str, chosen: Chosen) -> Sequence[int]:
         """The values of a variable, those first that complete most groups that are left."""
@@ -104,15 +108,21 @@ class Cover:
         return " with ".join(f"{name}={written(self.problem.variables[name].values[index])}" for name, index in fixed)
 
 
-def covering(spec: type[Layer], strength: int = 2) -> list[Case]:
-    """Cases with every group of ``strength`` values of different variables that the spec lets go together."""
-    return list(_covering(spec, strength))
+def covering(spec: type[Layer]) -> list[Case]:
+    """Cases with every two values of different variables that the spec lets go together."""
+    return list(_covering(spec))
 
 
 @cache
-def _covering(spec: type[Layer], strength: int) -> tuple[Case, ...]:
+def _covering(spec: type[Layer]) -> tuple[Case, ...]:
     problem = problem_of(spec)
-    return tuple(problem.case(row) for row in Cover(problem, strength).rows())
+    return tuple(map(problem.case, Cover(problem).rows()))
+
+
+def triples(spec: type[Layer]) -> Iterator[Case]:
+    """Cases that hold every three values that can go together, made one by one: there are very many."""
+    problem = problem_of(spec)
+    yield from map(problem.case, Cover(problem, 3).rows())
 
 
 @dataclass(frozen=True)
