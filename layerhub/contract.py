@@ -211,8 +211,12 @@ class Backend:
         """What runs a program: the default runs it call by call."""
         return Executor(self, program, device)
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A pure function of nested lists of arrays, compiled as the library's users would compile it."""
+    def compiled(self, function: Callable[..., Any], draft: bool = False) -> Callable[..., Any]:
+        """A pure function of nested lists of arrays, compiled as the library's users would compile it.
+
+        draft: where the library has a choice, in the least time, for what will run once: the same operations, less
+        well arranged.
+        """
         return function
 
     def check_serves(self, spec: str) -> None:

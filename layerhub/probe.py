@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,15 +48,15 @@ def evaluate_layer(
     seed: int = 0,
     route: str = "kernel",
     device: str | None = None,
-    compiled: bool = False,
+    compiled: bool | Literal["draft"] = False,
 ) -> Evaluation:
     """Run a layer once on a backend, and ask for gradients with ``cotangents``.
 
     inputs: an ndarray or a list, with None for inputs that are left out. weights: in get_weights() order; None:
     initialised from ``seed``, alike on every backend. mask: bool, or a list aligned with the inputs. initial_state: a
     flat list. cotangents: one for each output, None standing for zeros. dtype: of weights, computation, and float
-    inputs, or a mixed policy. route: "kernel" takes kernels where they serve, "definition" never does. The layer itself
-    is left as it is.
+    inputs, or a mixed policy. route: "kernel" takes kernels where they serve, "definition" never does. compiled:
+    whether the backend compiles the call first; "draft": in the least time. The layer itself is left as it is.
     """
     if route not in ("kernel", "definition"):
         raise ParameterError(f"evaluate_layer: route must be 'kernel' or 'definition', not {route!r}")
@@ -149,7 +149,7 @@ def run_plan(
     inputs: Sequence[Any],
     masks: tuple[Any, ...] = (),
     cotangents: Sequence[Any] | None = None,
-    compiled: bool = False,
+    compiled: bool | Literal["draft"] = False,
     who: str = "the plan",
 ) -> tuple[Any, Any, Any, list[Any] | None]:
     """(outputs, updates, masks, gradients of inputs and weights) of a plan, all of them native arrays.
@@ -165,7 +165,7 @@ def run_plan(
             return *recorded(plan, xp)(held, flat, masks, 0)[:3], None
         return _differentiated(backend, recording_xp, plan, held, flat, masks, cotangents)
 
-    run = backend.compiled(whole) if compiled else whole
+    run = backend.compiled(whole, draft=compiled == "draft") if compiled else whole
     given = (*inputs, *held)
     before = [np.array(backend.to_numpy(x)) for x in given]
     # Without gradients it is computed as a prediction is: kernels may take another way there.

@@ -170,13 +170,14 @@ class Session:
         """Trials of a backend that compiles every operation for every shape: whole calls are compiled instead.
 
         Where there are many, only the first cases of a layer are tried with every type and route; the others share
-        these out among them.
+        these out among them, and are compiled as drafts, for that is what takes the time.
         """
         if item.check.compiled:  # which is what all checks do here
             return []
         if item.check.shared and not self.cases and item.subject not in firsts(2):
             trials = trials[item.subject.seed % len(trials) :][:1] if trials else []
-        return [replace(trial, compiled=True) for trial in trials]
+            return [replace(trial, mode="draft") for trial in trials]
+        return [replace(trial, mode="compiled") for trial in trials]
 
     def close(self) -> None:
         for bench in self._benches.values():
@@ -218,14 +219,8 @@ class Session:
         for result in [r for r in shown if r.verdict in FAILING] or shown[:1]:
             subject = next(s for s in self._named(table()[result.check]) if s.id == result.case)
             trial = Trial(
-                result.check,
-                subject,
-                result.backend,
-                result.dtype,
-                result.route,
-                self.device,
-                result.mode == "compiled",
-            )
+                result.check, subject, result.backend, result.dtype, result.route, self.device, result.mode
+            )  # fmt: skip
             with suppress(BackendError):  # of a backend that does not load there is nothing to show
                 yield reproducer.write(trial, folder)
 

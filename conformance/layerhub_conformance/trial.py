@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -38,7 +38,10 @@ class Subject(Protocol):
 
 @dataclass(frozen=True)
 class Trial:
-    """One check of one subject on one backend, in one type, by one route."""
+    """One check of one subject on one backend, in one type, by one route.
+
+    mode: "eager", "compiled" first, or compiled as a "draft".
+    """
 
     check: str
     subject: Any
@@ -46,12 +49,17 @@ class Trial:
     dtype: str
     route: str = "kernel"
     device: str | None = None
-    compiled: bool = False
+    mode: str = "eager"
+
+    @property
+    def compiled(self) -> bool | Literal["draft"]:
+        """The mode as ``evaluate_layer`` takes it."""
+        return "draft" if self.mode == "draft" else self.mode == "compiled"
 
     @property
     def id(self) -> str:
         """One line, the same in every run."""
-        mode = "-compiled" if self.compiled else ""
+        mode = "" if self.mode == "eager" else f"-{self.mode}"
         return f"{self.backend}-{self.dtype}-{self.route}{mode}-{self.check}-{self.subject.id}"
 
     @property
@@ -102,9 +110,10 @@ class Check:
         self, subject: Any, backend: str, dtypes: Sequence[str], routes: Sequence[str], device: str | None
     ) -> Iterator[Trial]:
         """The trials of a subject on a backend."""
+        mode = "compiled" if self.compiled else "eager"
         for dtype in dtypes if self.dtypes is None else [d for d in self.dtypes if d in dtypes]:
             for route in [r for r in self.routes if r in routes]:
-                yield Trial(self.name, subject, backend, dtype, route, device, self.compiled)
+                yield Trial(self.name, subject, backend, dtype, route, device, mode)
 
 
 CHECKS: dict[str, Check] = {}
@@ -130,7 +139,7 @@ def conduct(trial: Trial, bench: Bench | Local) -> Result:
     kind, name = getattr(trial.subject, "reported", (rule.kind, trial.subject.layer))
     result = Result(
         trial.id, name, kind, trial.check, trial.subject.id, trial.backend, trial.dtype,
-        trial.route, "compiled" if trial.compiled else "eager", replay=trial.replay,
+        trial.route, trial.mode, replay=trial.replay,
     )  # fmt: skip
     try:
         _refuse(trial, rule, bench)

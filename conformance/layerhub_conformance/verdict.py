@@ -13,6 +13,9 @@ from layerhub_conformance.report.model import Finding
 SHARE = 1.25
 """How much of its bound an element may use: a margin for the few terms of second order that the rules leave out."""
 
+UNDECIDED = "undecided"
+"""The pattern of an array too much of which hangs on comparisons that rounding may turn: that is no backend's fault."""
+
 
 @dataclass
 class Expected:
@@ -58,7 +61,7 @@ def compare(expected: Expected, got: Any, dtype: str) -> Finding:
     # With few bits to decide by, branches that cannot be told apart are to be expected; not with many.
     if finding.undecided > max(1, 0.01 * got.size) and UNITS[dtype] < UNITS["float16"]:
         detail = f"{expected.what}: {finding.undecided} of {got.size} elements are undecided"
-        return replace(finding, right=False, detail=detail)
+        return replace(finding, right=False, detail=detail, pattern=UNDECIDED)
     return finding
 
 

@@ -42,12 +42,29 @@ def _(primals: tuple, tangents: tuple) -> tuple:
 
 def mean(x: jax.Array, axis: Any = None, keepdims: bool = False) -> jax.Array:
     total = jnp.sum(x, axis, jnp.promote_types(x.dtype, jnp.float32), keepdims=keepdims)
-    return quotient(total, x.size // max(total.size, 1)).astype(x.dtype)
+    return quotient(total, x.size // (total.size or 1)).astype(x.dtype)
 
 
 def quotient(x: jax.Array, number: float) -> jax.Array:
     """x / number, rounded once. XLA makes a product with 1 / number of it, unless it cannot see that it is a number."""
     return x / lax.stop_gradient(jnp.where(x != x, x, jnp.asarray(number, x.dtype)))
+
+
+def max(x: jax.Array, axis: Any = None, keepdims: bool = False) -> jax.Array:
+    """XLA on CPU passes over NaN where it leaves the maximum of 4096 elements or more to a library."""
+    return _hiding_nothing(jnp.max, x, axis, keepdims)
+
+
+def min(x: jax.Array, axis: Any = None, keepdims: bool = False) -> jax.Array:
+    """See ``max``."""
+    return _hiding_nothing(jnp.min, x, axis, keepdims)
+
+
+def _hiding_nothing(reduce: Callable, x: jax.Array, axis: Any, keepdims: bool) -> jax.Array:
+    found = reduce(x, axis, keepdims=keepdims)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return found
+    return jnp.where(jnp.any(jnp.isnan(x), axis, keepdims=keepdims), jnp.nan, found)
 
 
 def pad(x: jax.Array, widths: Sequence[tuple[int, int]], value: float = 0.0) -> jax.Array:

@@ -145,3 +145,21 @@ def test_types_and_devices_by_name(backend):
         backend.dtype("float8")
     with pytest.raises(BackendError, match="no device 'cuda:7'"):
         backend.check_device("cuda:7")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_a_large_maximum_does_not_hide_nan(dtype, compiled):
+    x = np.random.default_rng(0).normal(size=(3, 40, 40, 2)).astype("float32")
+    x[1, 7, 5, 0] = np.nan
+    wanted = np.zeros((3, 2), bool)
+    wanted[1, 0] = True
+    found = lh.evaluate_layer(
+        lh.layers.GlobalMaxPooling2D(), x, backend="jax", dtype=dtype, cotangents=np.ones((3, 2)), compiled=compiled
+    )
+    assert np.array_equal(np.isnan(found.outputs[0]), wanted)
+    assert not np.isnan(found.input_grads[0][~wanted.any(axis=1)]).any()
+    both = lh.evaluate_layer(
+        lh.layers.Minimum(), [x, np.flip(x, axis=1)], backend="jax", dtype=dtype, compiled=compiled
+    )
+    assert np.isnan(both.outputs[0]).sum() == 2

@@ -120,7 +120,7 @@ class TensorflowBackend(Backend):
 
     # Execution
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compiled(self, function: Callable[..., Any], draft: bool = False) -> Callable[..., Any]:
         return tf.function(function, autograph=False)
 
     def executor(self, program: Program, device: str | None = None) -> TensorflowExecutor:
