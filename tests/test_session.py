@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from layerhub_conformance import expected, reproducer
-from layerhub_conformance.bench import Bench, CrashedError, HungError, Local, RaisedError, sleep
+from layerhub_conformance.bench import Bench, Capabilities, CrashedError, HungError, Local, RaisedError, sleep
 from layerhub_conformance.case import Case
 from layerhub_conformance.cases import corpus
 from layerhub_conformance.check import measure
 from layerhub_conformance.checks import table
 from layerhub_conformance.cli import compare, conformance
 from layerhub_conformance.models import compare_model
-from layerhub_conformance.session import Item, Session, packed, unpacked
+from layerhub_conformance.session import ROUTES, Item, Session, packed, unpacked
+from layerhub_conformance.subjects import akin, firsts
 from layerhub_conformance.trial import Trial, conduct, screen
 
 import layerhub as lh
@@ -324,3 +325,34 @@ def test_a_saved_model_is_compared_on_the_command_line(tmp_path, faulty):
     done = CliRunner().invoke(compare, [str(path), "--backends", "numpy,torch"])
     assert done.exit_code == 1
     assert "numpy alone is off" in done.output
+
+
+class Compiling:
+    """Stands for a backend that compiles every operation."""
+
+    capabilities = Capabilities("numpy", ["float32", "float64"], ["cpu"], compiles=True, eager=False)
+
+
+def trials_of(session, layers):
+    session._benches["numpy"] = Compiling()
+    items = [item for item in session.items() if item.check.name == "values" and item.subject.layer in layers]
+    return {name: [t for i in items if i.subject.layer == name for t in session.trials(i)] for name in layers}
+
+
+def test_a_backend_that_compiles_everything_shares_cases_out_and_drafts_most():
+    layers = ("Conv1D", "Conv2D", "Conv3D")
+    shared = trials_of(Session(backends=["numpy"]), layers)
+    cases = {name: [c for c in corpus() if c.layer == name] for name in layers}
+    for name in layers:
+        full = [trial for trial in shared[name] if trial.mode == "compiled"]
+        assert {trial.subject for trial in full} == {c for c in firsts(2) if c.layer == name}
+        assert {(t.dtype, t.route) for t in full} == {(d, r) for d in ("float32", "float64") for r in ROUTES}
+        drafts = [trial for trial in shared[name] if trial.mode == "draft"]
+        assert len({trial.subject for trial in drafts}) == len(drafts) < len(cases[name]) / 2
+    alone = trials_of(Session(backends=["numpy"], layers=["Conv2D"]), ("Conv2D",))["Conv2D"]
+    assert {trial.subject for trial in alone} == set(cases["Conv2D"])
+
+
+def test_layers_are_akin_that_differ_in_the_number_of_dimensions():
+    assert akin("Conv2DTranspose") == ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+    assert akin("Dense") == ("Dense",) and akin("SpatialDropout1D") == tuple(f"SpatialDropout{n}D" for n in (1, 2, 3))

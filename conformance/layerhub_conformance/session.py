@@ -25,7 +25,7 @@ from layerhub_conformance.case import Case
 from layerhub_conformance.checks import table
 from layerhub_conformance.generate import coverage
 from layerhub_conformance.report import FAILING, Cell, Result, Run, write
-from layerhub_conformance.subjects import firsts
+from layerhub_conformance.subjects import akin, firsts
 from layerhub_conformance.trial import Check, Trial, conduct
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -178,15 +178,20 @@ class Session:
     def _compiled(self, item: Item, trials: list[Trial]) -> list[Trial]:
         """Trials of a backend that compiles every operation for every shape: whole calls are compiled instead.
 
-        Where there are many, only the first cases of a layer are tried with every type and route; the others share
-        these out among them, and are compiled as drafts, for that is what takes the time.
+        Compiling is what takes the time. So of the checks with many cases, only the first cases of a layer are tried
+        with every type and route, compiled as users would. The others share types and routes out among them; and
+        layers that differ in the number of dimensions only, unless they were asked for by name, share the cases.
+        These, and the other checks, compile drafts.
         """
-        if item.check.compiled:  # which is what all checks do here
+        if item.check.compiled or not trials:  # the former is what all checks do here
             return []
-        if item.check.shared and not self.cases and item.subject not in firsts(2):
-            trials = trials[item.subject.seed % len(trials) :][:1] if trials else []
-            return [replace(trial, mode="draft") for trial in trials]
-        return [replace(trial, mode="compiled") for trial in trials]
+        if self.cases or (item.check.shared and item.subject in firsts(2)):
+            return [replace(trial, mode="compiled") for trial in trials]
+        if item.check.shared:
+            turn, which = divmod(item.subject.seed, len(trials))
+            kin = (item.subject.layer,) if self.layers else akin(item.subject.layer)
+            trials = [trials[which]] if kin[turn % len(kin)] == item.subject.layer else []
+        return [replace(trial, mode="draft") for trial in trials]
 
     def close(self) -> None:
         for bench in self._benches.values():

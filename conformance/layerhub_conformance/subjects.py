@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 
 from layerhub_conformance.case import Case
@@ -10,6 +11,9 @@ from layerhub_conformance.cases import corpus
 
 LARGEST = 4096
 """Elements of a case's inputs beyond which it is no quick one."""
+
+DIMENSIONS = re.compile(r"[123]D(?=$|Transpose)")
+"""What names of layers say of the number of dimensions."""
 
 
 @cache
@@ -25,6 +29,13 @@ def by_layer() -> dict[str, tuple[Case, ...]]:
 def firsts(count: int) -> tuple[Case, ...]:
     """A few cases of each layer that say most: plain data, no empty axis, different ways of calling."""
     return tuple(case for cases in by_layer().values() for case in _telling(cases)[:count])
+
+
+@cache
+def akin(layer: str) -> tuple[str, ...]:
+    """The layers that differ from this one in the number of dimensions only, itself among them."""
+    found = [name for name in by_layer() if DIMENSIONS.sub("", name) == DIMENSIONS.sub("", layer)]
+    return tuple(found) or (layer,)
 
 
 @cache
