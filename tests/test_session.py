@@ -20,12 +20,13 @@ from layerhub_conformance.check import measure
 from layerhub_conformance.checks import table
 from layerhub_conformance.cli import compare, conformance
 from layerhub_conformance.models import compare_model
-from layerhub_conformance.session import ROUTES, Item, Session, packed, unpacked
+from layerhub_conformance.session import JUDGED, ROUTES, Item, Session, judged, packed, unpacked
 from layerhub_conformance.subjects import akin, firsts
 from layerhub_conformance.trial import Trial, conduct, screen
 
 import layerhub as lh
 from layerhub.errors import BackendError, DataError, DTypeError, ParameterError, UnknownNameError
+from layerhub.spec import KINDS
 
 DENSE = Case("Dense", {"units": 3}, ((2, 4),))
 
@@ -356,3 +357,9 @@ def test_a_backend_that_compiles_everything_shares_cases_out_and_drafts_most():
 def test_layers_are_akin_that_differ_in_the_number_of_dimensions():
     assert akin("Conv2DTranspose") == ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
     assert akin("Dense") == ("Dense",) and akin("SpatialDropout1D") == tuple(f"SpatialDropout{n}D" for n in (1, 2, 3))
+
+
+def test_what_only_hands_on_is_not_counted():
+    assert {name for kind in JUDGED for name in set(KINDS[kind]) - set(judged(kind))} == {
+        "custom", "FunctionLoss", "FunctionMetric", "MeanMetricWrapper", "LossScaleOptimizer", "MultiOptimizer"
+    }  # fmt: skip

@@ -38,6 +38,11 @@ JUDGED = ("layer", "activation", "loss", "metric", "optimizer", "regularizer", "
 """The kinds of specs that backends compute. The others (initializers, schedules) are computed on the host for all."""
 
 
+def judged(kind: str) -> list[str]:
+    """The specs of a kind that a backend can get wrong. A layer that is a function of the user's own still is one."""
+    return [name for name in sorted(KINDS[kind]) if not KINDS[kind].find(name).delegates]
+
+
 @dataclass(frozen=True)
 class Item:
     """A check of a subject on a backend: its trials differ in type and route."""
@@ -217,7 +222,7 @@ class Session:
             created=datetime.now(UTC).isoformat(timespec="seconds"), layerhub=version("layerhub"),
             suite=version("layerhub-conformance"), tier=self.tier, command=self._command, machine=machine(),
             backends={name: self._described(name) for name in self.backends} if folder else {},
-            registry={kind: sorted(KINDS[kind]) for kind in JUDGED},
+            registry={kind: judged(kind) for kind in JUDGED},
             results=results, cells=cells, coverage=covered(results) if folder else {},
             seconds=time.time() - self._began,
         )  # fmt: skip

@@ -42,14 +42,15 @@ def compare(expected: Expected, got: Any, dtype: str) -> Finding:
         return wrong(expected.what, f"{expected.what} {unlike}", expected.direction)
     got = np.asarray(got)
     # The reference is itself rounded to float64: that counts where the result is float64 too.
-    share = SHARE * (1 + UNITS["float64"] / UNITS[dtype])
+    widened = 1 + UNITS["float64"] / UNITS[dtype]
+    share = SHARE * widened
     right, undecided = accepted(got, expected.value, expected.error, share)
     grade, bound = None, expected.error
     if expected.fine is not None:
         fine, open_ = accepted(got, expected.value, expected.fine, share)
         right, bound = right | fine, np.fmax(expected.error, expected.fine)
         grade = "A" if bool((fine | open_).all()) else "B"
-    used = _used(expected, bound, got, undecided)
+    used = _used(expected, widened * bound, got, undecided)
     finding = Finding(
         expected.what, expected.direction, True, _largest(used), int(undecided.sum()), got.size, resolution(expected),
         float(np.sqrt(np.mean(used**2))) if used.size else None, float(np.mean(used)) if used.size else None,

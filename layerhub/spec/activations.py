@@ -75,6 +75,8 @@ ActivationLike = Annotated[Any, replace(_ANY, accept=_accept_shape_keeping)]
 class custom(Activation):
     """A user's own function, written with ``layerhub.ops``."""
 
+    delegates = True
+
     function: Function
 
     def define(self, xp: Any, x: Any) -> Any:

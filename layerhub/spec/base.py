@@ -153,6 +153,7 @@ class Spec:
     unsaid: parameters that configs leave out while they have their defaults, because Keras does not know them.
     behind: parameters that stand right behind another one in the order of arguments; None: they stand first.
     stands: a class's own parameters stand behind those of classes with a lower number.
+    delegates: it computes nothing itself, but leaves that to a function, or to other specs, that it is given.
 
     A class body declares parameters as annotated attributes, in the order of the constructor's arguments; a base
     class's parameters come first. A class made with ``abstract=True`` is a family: it is not meant to be constructed.
@@ -165,6 +166,7 @@ class Spec:
     keras_only: ClassVar[Mapping[str, Any]] = {}
     behind: ClassVar[Mapping[str, str | None]] = {}
     stands: ClassVar[int] = 0
+    delegates: ClassVar[bool] = False
     formerly: ClassVar[Mapping[str, Any]] = {}
     hints: ClassVar[Mapping[str, str]] = {}
     abstract: ClassVar[bool] = True

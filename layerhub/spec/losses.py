@@ -666,6 +666,8 @@ def _log_add(xp: Any, a: Any, has_a: Any, b: Any, has_b: Any) -> tuple[Any, Any]
 class FunctionLoss(Loss):
     """A user's own function (y_true, y_pred) -> values, written with ``layerhub.ops``."""
 
+    delegates = True
+
     function: Function
 
     def define(self, xp: Any, y_true: Any, y_pred: Any) -> Any:

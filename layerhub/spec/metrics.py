@@ -178,6 +178,8 @@ class Sum(Mean):
 class FunctionMetric(Metric):
     """A user's own function (y_true, y_pred) -> values, written with ``layerhub.ops``; their mean is the figure."""
 
+    delegates = True
+
     function: Function
 
     @property
@@ -193,6 +195,8 @@ class FunctionMetric(Metric):
 
 class MeanMetricWrapper(Metric):
     """The mean of what a function ``fn(y_true, y_pred, …)`` gives, which takes whatever other arguments are given."""
+
+    delegates = True
 
     fn: Function
     arguments: Mapping[str, Any] | None = keyword(default=None, kw_only=True)

@@ -786,6 +786,7 @@ class LossScaleOptimizer(BaseOptimizer):
     Source: Micikevicius et al. 2018, arXiv:1710.03740, section 3.2.
     """
 
+    delegates = True
     watches = True
     keras_only = {
         "weight_decay": None, "clipnorm": None, "global_clipnorm": None, "clipvalue": None, "use_ema": False,
@@ -890,6 +891,8 @@ class MultiOptimizer(BaseOptimizer):
     optimizer_map: an OptimizerMap, or a function that gives the optimizer of a weight, which has a path and a shape.
     Each optimizer clips, accumulates and averages what it moves by itself. loss_scale_factor: in place of theirs.
     """
+
+    delegates = True
 
     optimizer_map: WeightsOptimizer
     loss_scale_factor: Positive | None = None
