@@ -11,16 +11,16 @@ import numpy as np
 from layerhub import scope
 from layerhub.errors import BackendError, ParameterError, StateError
 from layerhub.execution import Executor, LossTerm, MetricTerm, Program, Running
-from layerhub.network import Network
 from layerhub.registry import registry
 from layerhub.spec.base import Kind, Spec
 from layerhub.spec.core import InputLayer
 from layerhub.spec.losses import FunctionLoss, Loss, losses
 from layerhub.spec.metrics import FunctionMetric, Metric, metrics
 from layerhub.spec.optimizers import BaseOptimizer, LossScaleOptimizer, optimizers
+from layerhub.writing import Writable
 
 
-class Compiled(Network):
+class Compiled(Writable):
     """A network that knows its optimizer, losses and metrics."""
 
     optimizer: BaseOptimizer | None = None

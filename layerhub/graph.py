@@ -44,7 +44,7 @@ class Symbolic(Namespace):
 
     def operate(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The tensor that a function of ``layerhub.ops`` gives."""
-        layer, tensors = recorded(name, args, kwargs, _is_tensor, lambda x: owner(x).to_numpy(x))
+        layer, tensors = recorded(name, args, kwargs, _is_tensor, lambda x: registry().owner(x).to_numpy(x))
         return Node(layer, tensors).outputs[0]
 
     def activate(self, activation: Any, x: Any) -> Any:
@@ -262,7 +262,7 @@ def Input(
     taken.
     """
     if tensor is not None:
-        backend = owner(tensor)
+        backend = registry().owner(tensor)
         batch_shape, dtype = tuple(int(size) for size in tensor.shape), dtype or backend.dtype_name(tensor)
         shape = None
     layer = InputLayer(shape=shape, batch_size=batch_size, sparse=sparse, batch_shape=batch_shape, name=name)  # type: ignore[arg-type]
@@ -270,23 +270,6 @@ def Input(
     node.outputs = (Tensor(layer.full_shape, dtype or config.floatx(), node),)
     node.tensor = tensor
     return node.outputs[0]
-
-
-def owner(x: Any) -> Any:
-    """The backend that owns a native tensor; numpy owns ndarrays."""
-    for backend in registry().loaded():
-        if backend.owns(x):
-            return backend
-    # A tensor's framework is imported already, so its backend is cheap to load; no other one is tried.
-    root = type(x).__module__.partition(".")[0]
-    for name, (entry, _) in registry().entries.items():
-        if root in entry.requires or (name == "numpy" and isinstance(x, np.ndarray)):
-            backend = registry().backend(name)
-            if backend.owns(x):
-                return backend
-    raise GraphError(
-        f"no backend owns {type(x).__module__}.{type(x).__qualname__}; give a tensor of an installed backend"
-    )
 
 
 class Store:
@@ -473,7 +456,7 @@ def run_eagerly(
     mask: Any = None,
 ) -> Any:
     """A layer on native tensors, on the backend that owns the first; differentiable there."""
-    backend = owner(inputs[0])
+    backend = registry().owner(inputs[0])
     # Inside a function that a backend traces, a batch may be unknown.
     shapes = [None if x is None else as_shape(x.shape) for x in inputs]
     layer.store.build(*shapes)

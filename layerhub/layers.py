@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from layerhub.graph import Input
 from layerhub.merging import Merge, merge
-from layerhub.network import deserialize_layer as deserialize
-from layerhub.network import serialize_layer as serialize
+from layerhub.saving.entries import deserialize_layer as deserialize
+from layerhub.saving.entries import serialize_layer as serialize
 from layerhub.spec.layer import In, Layer, Out, Result, Weight, Weights
 from layerhub.spec.masks import MaskRule, absorbs, passes, stops, unites
 from layerhub.spec.merge import add, average, concatenate, dot, maximum, minimum, multiply, subtract

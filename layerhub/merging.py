@@ -12,7 +12,8 @@ from layerhub import structure
 from layerhub.errors import GraphError, ParameterError, UnknownNameError, suggest
 from layerhub.graph import Input, Tensor
 from layerhub.models import Model, Sequential
-from layerhub.network import Network, deserialize_layer
+from layerhub.network import Network
+from layerhub.saving.entries import deserialize_layer
 from layerhub.spec.core import Lambda
 from layerhub.spec.layer import Layer
 from layerhub.spec.merge import Add, Average, Concatenate, Dot, Maximum, Multiply

@@ -5,24 +5,25 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from layerhub import config as configuration
 from layerhub import saving, scope, structure
 from layerhub.data import as_array
 from layerhub.errors import FileFormatError, GraphError, LayerHubError, ParameterError, StateError, UnknownNameError
 from layerhub.graph import Input, Tensor, between, forget, nodes_of, remembering
-from layerhub.network import (
-    Network,
+from layerhub.network import Network
+from layerhub.operation import dtype_name
+from layerhub.saving import text as configs
+from layerhub.saving import tree
+from layerhub.saving.entries import (
+    MODELS,
     deserialize_layer,
     deserialize_whole,
     input_of,
     known_kind,
     serialize_layer,
 )
-from layerhub.operation import dtype_name
-from layerhub.saving import text as configs
-from layerhub.saving import tree
 from layerhub.spec.core import InputLayer
 from layerhub.spec.layer import Layer
 from layerhub.tracking import held, tracked
@@ -244,7 +245,7 @@ class Model(Trainable):
         backend: str | None = None,
         device: str | None = None,
         seed: int | None = None,
-    ) -> Network:
+    ) -> Self:
         if (cls is Model or "input_layers" in config) and cls.from_config.__func__ is Model.from_config.__func__:  # type: ignore[attr-defined]
             return super().remade(config, built, custom_objects, backend, device, seed)
         with scope.backend(scope.chosen(backend)):
@@ -524,7 +525,7 @@ def model_from_yaml(
 
 def _described(parse: Any, text: str, form: str, objects: Mapping[str, Any] | None, **options: Any) -> Any:
     """The model that a text describes. parse: reads the text. Raises ParameterError for what describes none."""
-    known = f"which has a class_name (one of {', '.join(sorted(Network.kinds))}) and a config"
+    known = f"which has a class_name (one of {', '.join(sorted(MODELS))}) and a config"
     if not isinstance(text, (str, bytes)):
         raise ParameterError(f"a model's {form} is a text, {known}, not {text!r:.100}")
     try:

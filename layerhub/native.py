@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from layerhub import config
-from layerhub.graph import owner
 from layerhub.ops import namespace_of
+from layerhub.registry import registry
 from layerhub.spec.masks import widened
 from layerhub.variable import HOST
 
@@ -34,7 +34,7 @@ class Home:
             plain = plain.value
         if isinstance(plain, (np.ndarray, np.generic, list, tuple, int, float)):
             return cls(space or HOST, recorded=space is not None)
-        backend = owner(plain)
+        backend = registry().owner(plain)
         device = backend.device_of(plain)
         return cls(space or backend.xp_on(device), backend, device, space is not None)
 

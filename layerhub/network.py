@@ -1,30 +1,20 @@
-"""Networks: a graph with its weights, bound to a backend. Models add training to it."""
+"""Networks: a graph with its weights, bound to a backend. Models add files and training to it."""
 
 from __future__ import annotations
 
-import inspect
-import json
-import os
-import warnings
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from heapq import heappop, heappush
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from layerhub import saving, scope, seeds, structure
+from layerhub import scope, seeds, structure
 from layerhub.data import as_array
 from layerhub.errors import (
     BackendError,
     DataError,
-    FileFormatError,
     GraphError,
     LayerHubError,
     NodeError,
-    OldSpellingWarning,
     ParameterError,
     ShapeError,
     StateError,
@@ -49,12 +39,8 @@ from layerhub.graph import (
 from layerhub.operation import Operation
 from layerhub.plan import Plan, Planner, Value
 from layerhub.registry import registry
-from layerhub.saving import dialect, masks, operations
-from layerhub.saving import text as configs
-from layerhub.spec import KINDS
 from layerhub.spec.axes import Shape
 from layerhub.spec.base import snake_case
-from layerhub.spec.core import InputLayer
 from layerhub.spec.layer import Layer
 from layerhub.variable import Places, Variable
 
@@ -71,17 +57,6 @@ class Network:
 
     states = 0
     raced: Any = None
-    kinds: ClassVar[dict[str, type[Network]]] = {}
-    homes: ClassVar[dict[tuple[str, str], type[Network]]] = {}
-    """Classes by module and name: two of a user's modules may use the same name."""
-
-    def __init_subclass__(cls) -> None:
-        if cls.__module__.startswith("layerhub.") and cls.__module__ != "layerhub.models":
-            return  # one of the stages in which models are built up: none that a file may name
-        Network.homes[cls.__module__, cls.__name__] = cls
-        known = Network.kinds.get(cls.__name__)
-        if known is None or not known.__module__.startswith("layerhub."):  # a user may define their own again
-            Network.kinds[cls.__name__] = cls
 
     def __init__(
         self,
@@ -562,178 +537,6 @@ class Network:
                 layer.check_input(checked[index])
         return checked
 
-    # Files
-
-    def located(self) -> list[tuple[str, Any]]:
-        """(path in a file, layer) of the layers, where they are addressed by attributes; else none."""
-        return []
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a ``.keras`` archive: its graph, its weights, how it was compiled, where training stands.
-
-        What was at ``path`` before stays there until the new file is whole. Keras 3 opens it, too. With the suffix
-        ``.h5`` or ``.hdf5`` the file is in Keras 2's layout.
-        """
-        self._check_complete()
-        saving.save_model(self, serialize_whole(self), path)
-
-    def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights alone: to ``.weights.h5``, in Keras 3's layout, to ``.safetensors``, or to ``.h5``."""
-        self._check_complete()
-        saving.save_weights(self, path)
-
-    def load_weights(self, path: str | os.PathLike[str], by_name: bool = False, skip_mismatch: bool = False) -> None:
-        """Take the weights that a file holds; its content says of which kind it is, not its name.
-
-        by_name: take those of layers whose names the file has, and leave the others as they are. skip_mismatch: leave
-        layers as they are whose weights do not fit, with a warning. Both are for files in Keras 2's layout.
-        Raises FileFormatError for a file that is damaged or of another kind, and WeightsError where its weights do not
-        fit; then nothing is changed.
-        """
-        self._check_complete()
-        saving.load_weights(self, path, by_name, skip_mismatch)
-
-    def export(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """Write the model, as it predicts, in a format for other programs; the path's suffix says in which.
-
-        options: those of the plugin that writes the format. What was at ``path`` before stays there until the new file
-        is whole. Raises BackendError where no plugin writes such files, and ParameterError for an option that is none.
-        """
-        self._check_complete()
-        suffix = Path(path).suffix
-        write = registry().exporter(suffix)
-        known = list(inspect.signature(write).parameters)[2:]
-        wrong = next((name for name in options if name not in known), None)
-        if wrong is not None:
-            raise ParameterError(
-                f"{self.name}: {suffix!r} files have no option {wrong!r}.{suggest(wrong, known)} "
-                f"Their options: {', '.join(known)}"
-            )
-        with saving.files.replacing(path) as file:
-            write(self, file, **options)
-
-    # Description
-
-    def get_config(self) -> dict[str, Any]:
-        """The graph as Keras 3 writes it; ``from_config`` turns it back into a model (without weights)."""
-        listed = [x.node for x in self.inputs] + self.graph.nodes
-        keys: dict[Tensor, dialect.Key] = {}
-        calls: dict[Any, list[Any]] = {node.layer: [] for node in listed}
-        counts: dict[Any, int] = {}
-        for node in listed:
-            number = counts.get(node.layer, 0)
-            counts[node.layer] = number + 1
-            if node.inputs:
-                calls[node.layer].append(dialect.call_of(node, keys))
-            keys.update({y: dialect.Key(node.layer.label, number, k) for k, y in enumerate(node.outputs)})
-        entries = []
-        for layer, made in calls.items():
-            entry = serialize_layer(layer)
-            for option in dialect.options_of(layer):  # said at each call
-                del entry["config"][option]
-            entries.append(entry | {"name": layer.label, "inbound_nodes": made})
-        return {
-            "name": self.name,
-            "seed": self.seed,
-            "layers": entries,
-            "input_layers": structure.listed(lambda x: list(keys[x]), self._takes),
-            "output_layers": structure.listed(lambda y: list(self._as_output(keys[y], y)), self._gives),
-        }
-
-    @staticmethod
-    def _as_output(key: dialect.Key, y: Tensor) -> dialect.Key:
-        # Keras counts a graph's own making as its first call, where it says what a model's outputs are.
-        return key._replace(call=key.call + 1) if _is_graph(y.node.layer) else key
-
-    def to_json(self, **options: Any) -> str:
-        """The configuration as JSON text; ``lh.models.model_from_json`` reads it. options: those of ``json.dumps``."""
-        return json.dumps(serialize_whole(self), **options)
-
-    def to_yaml(self, **options: Any) -> str:
-        """The configuration as YAML text; ``lh.models.model_from_yaml`` reads it. options: those of ``yaml.dump``.
-
-        Needs PyYAML.
-        """
-        return configs.to_yaml(serialize_whole(self), **options)
-
-    def build_config(self) -> dict[str, Any] | None:
-        """What a model of the same config needs besides, to be built as this one is; None if nothing."""
-        return None
-
-    @classmethod
-    def remade(
-        cls,
-        config: Mapping[str, Any],
-        built: Mapping[str, Any] | None = None,
-        custom_objects: Mapping[str, Any] | None = None,
-        backend: str | None = None,
-        device: str | None = None,
-        seed: int | None = None,
-    ) -> Network:
-        """A model of this class by its config and its ``build_config``."""
-        options = {} if seed is None else {"seed": seed}
-        return cls.from_config(config, custom_objects, backend=backend, device=device, **options)
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
-        """The model that a config describes, with fresh weights.
-
-        custom_objects: classes and functions by the names that the config has for them. options: backend, device, seed.
-        Raises FileFormatError, GraphError and UnknownNameError.
-        """
-        entries = [_named(entry) for entry in config["layers"]]
-        old = any(isinstance(node, list) for entry in entries for node in entry.get("inbound_nodes") or ())
-        graphs = {entry["name"]: 1 for entry in entries if "layers" in entry["config"]}
-        listed = {entry["name"]: dialect.calls_in(entry, graphs if old else {}) for entry in entries}
-        kept, listed = masks.implied(entries, listed, dialect.keys_in(config["output_layers"]))
-        layers = {entry["name"]: deserialize_layer(entry, custom_objects) for entry in kept}
-        made = {
-            dialect.Key(entry["name"], 0, 0): input_of(entry) for entry in kept if entry["class_name"] == "InputLayer"
-        }
-        _call(layers, listed, made, str(config.get("name")))
-
-        def tensors(keys: Any) -> Any:
-            if isinstance(keys, Mapping):
-                return {name: tensors(part) for name, part in keys.items()}
-            if not (isinstance(keys, list) and keys and isinstance(keys[0], str)):
-                dialect.keys_in(keys)  # or it is no list of tensors
-                return [tensors(part) for part in keys]
-            key = dialect.key_of(keys)
-            graph = key.layer in graphs and (old or _is_graph(layers.get(key.layer)))
-            key = key._replace(call=key.call - 1) if graph else key
-            if key not in made:
-                raise GraphError(f"the config of {config.get('name')} has no call {key.call} of {key.layer!r}")
-            return made[key]
-
-        inputs, outputs = tensors(config["input_layers"]), tensors(config["output_layers"])
-        told: dict[str, Any] = {"seed": config.get("seed"), **options}
-        return cls(inputs, outputs, name=config.get("name"), **told)
-
-    def summary(
-        self,
-        line_length: int | None = None,
-        positions: Sequence[float] | None = None,
-        print_fn: Callable[[str], Any] | None = None,
-        expand_nested: bool = False,
-        show_trainable: bool = False,
-        layer_range: Sequence[str] | None = None,
-    ) -> None:
-        """Print the layers: output shapes, parameters, what each is connected to, and what serves it on the backend.
-
-        line_length: characters of a line; None takes the terminal's, and in a pipe what the table needs. positions:
-        where columns end, in characters or as shares of the line, one number for each; the last may be left out.
-        print_fn: gets the text, in place of the terminal. expand_nested: also the layers of nested models.
-        show_trainable: also whether training moves a layer's weights. layer_range: the names of the first and the last
-        layer to print, or regular expressions for them.
-        Raises StateError before the model leads from inputs to outputs, ParameterError for what cannot be meant.
-        """
-        self._check_complete()
-        from layerhub.visual.summary import print_summary
-
-        print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} on {self._backend}: {self.input_shape} -> {self.output_shape}>"
 
@@ -756,217 +559,3 @@ def _cut(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> tuple[list[Tens
 
 def _weights_of(layer: Layer) -> list[Variable]:
     return layer.store.variables if layer.held else []
-
-
-def serialize_layer(layer: Any) -> dict[str, Any]:
-    """A layer or a nested model as JSON can hold it, as Keras 3 writes it."""
-    if isinstance(layer, Network):
-        return serialize_model(layer)
-    if isinstance(layer, InputLayer):
-        dtype = nodes_of(layer)[0].outputs[0].dtype if nodes_of(layer) else layer.dtype
-        shape = {"batch_shape": list(layer.full_shape), "dtype": dtype, "sparse": layer.sparse}
-        return dialect.entry_of(InputLayer, shape | {"name": layer.label})
-    written = operations.entry_of(layer) if isinstance(layer, Operation) else None
-    written = dialect.described(layer) if written is None else written
-    written["config"]["name"] = layer.label
-    return written
-
-
-def serialize_model(model: Network) -> dict[str, Any]:
-    """A model as Keras 3 writes it; its seed, which Keras has not, stands beside its config."""
-    config = dict(model.get_config())
-    seed = config.pop("seed", model.seed)
-    kind, own = type(model), type(model).__module__.startswith("layerhub.")
-    entry = {
-        "module": "keras" if own else kind.__module__,
-        "class_name": kind.__name__,
-        "config": config,
-        "registered_name": None if own else kind.__name__,
-    }
-    built = model.build_config()
-    return entry | ({} if built is None else {"build_config": built}) | {"seed": seed}
-
-
-def serialize_whole(model: Network) -> dict[str, Any]:
-    """A model as Keras 3 writes it, with a number on each layer that several of its nested models share."""
-    entry = serialize_model(model)
-    places: dict[Any, list[dict[str, Any]]] = {}
-
-    def walk(network: Network, entry: Mapping[str, Any]) -> None:
-        if "layers" not in entry["config"]:  # of a class of the user's, which has a config of its own
-            return
-        layers = network.layers if isinstance(network, Network.kinds["Sequential"]) else network.operations
-        # The config of a Sequential begins with its input, which is none of its layers.
-        for layer, part in zip(layers, entry["config"]["layers"][-len(layers) :], strict=True):
-            places.setdefault(layer, []).append(part)
-            if isinstance(layer, Network):
-                walk(layer, part)
-
-    walk(model, entry)
-    for number, parts in enumerate(parts for parts in places.values() if len(parts) > 1):
-        for part in parts:
-            part["shared_object_id"] = number
-    return entry
-
-
-_shared: ContextVar[dict[int, Any] | None] = ContextVar("shared", default=None)
-"""Layers by their numbers, while a whole model is made."""
-
-
-def deserialize_whole(entry: Mapping[str, Any], objects: Mapping[str, Any] | None = None, **options: Any) -> Any:
-    """The model that an entry describes; see ``serialize_whole``. options: backend, device.
-
-    Raises FileFormatError for what describes none, GraphError and UnknownNameError.
-    """
-    token = _shared.set({})
-    try:
-        dialect.check_size(entry)
-        with warnings.catch_warnings():
-            if dialect.is_old(entry):
-                warnings.simplefilter("ignore", OldSpellingWarning)  # who reads what Keras wrote has not spelt it
-            return revived(entry, objects, **options)
-    except LayerHubError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as problem:
-        raise FileFormatError(f"the config describes no model: {problem!r}") from problem
-    finally:
-        _shared.reset(token)
-
-
-def deserialize_layer(entry: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The layer or nested model that a config describes.
-
-    custom_objects: classes and functions by the names that the config has for them. Raises UnknownNameError for what
-    is not known, and ParameterError for what describes no layer.
-    """
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("class_name"), str):
-        raise ParameterError(f"a layer's config is {{'class_name': …, 'config': …}}, not {entry!r}")
-    shared, number = _shared.get(), entry.get("shared_object_id")
-    if shared is None or number is None:
-        return _deserialized(entry, custom_objects or {})
-    if number not in shared:
-        shared[number] = _deserialized(entry, custom_objects or {})
-    return shared[number]
-
-
-def _deserialized(entry: Mapping[str, Any], objects: Mapping[str, Any]) -> Any:
-    name, config = entry["class_name"], entry.get("config") or {}
-    if dialect.is_operation(entry) and name not in objects:
-        return operations.Read({**entry, "config": config})
-    if name in GRAPHS and str(entry.get("module", "")).startswith("layerhub"):
-        return GRAPHS[name].from_config(config)
-    if name == "Merge":
-        from layerhub.merging import merge_from_config  # which makes models
-
-        return merge_from_config(config, objects)
-    if "layers" in config or isinstance(config, list) or _own_kind(entry, objects) is not None:
-        return revived(entry, objects)
-    if name == "InputLayer":
-        known = ("shape", "batch_shape", "batch_size", "sparse", "name")
-        shape = config.get("batch_input_shape", config.get("batch_shape"))
-        config = {k: v for k, v in config.items() if k in known} | {"batch_shape": shape}
-    made = dialect.revived({"class_name": name, **entry, "config": config}, objects)
-    if isinstance(made, Layer):
-        return made
-    registry()  # plugins may bring layers
-    if name not in KINDS["layer"]:
-        names = [*KINDS["layer"], *Network.kinds]
-        raise UnknownNameError(
-            f"no layer is called {name!r}, and no model.{suggest(name, names)} A class of your own must be registered "
-            f"(lh.register) or, for a model, defined before this; or give it in custom_objects={{{name!r}: …}}"
-        )
-    return KINDS["layer"].find(name).from_config(made["config"])
-
-
-GRAPHS: dict[str, type[Layer]] = {"Operation": Operation, "MaskOf": MaskOf}
-"""Layers that only graphs make."""
-
-
-def revived(
-    entry: Mapping[str, Any],
-    objects: Mapping[str, Any] | None = None,
-    backend: str | None = None,
-    device: str | None = None,
-) -> Network:
-    """The model that an entry describes, built as it was. Raises GraphError, UnknownNameError, FileFormatError."""
-    kind = known_kind(entry, objects)
-    seed = entry.get("seed")
-    return kind.remade(
-        entry["config"], entry.get("build_config"), objects, backend, device, seed if isinstance(seed, int) else None
-    )
-
-
-def known_kind(entry: Mapping[str, Any], objects: Mapping[str, Any] | None = None) -> type[Network]:
-    """The class of models that an entry is of. Raises UnknownNameError."""
-    return _own_kind(entry, objects) or model_kind(entry["class_name"])
-
-
-def _own_kind(entry: Mapping[str, Any], objects: Mapping[str, Any] | None) -> type[Network] | None:
-    """The class of the user's that an entry is of; None if it is of none."""
-    given, name = objects or {}, str(entry.get("class_name"))
-    known = (Network.homes.get((str(entry.get("module")), name)), Network.kinds.get(name))
-    for found in (given.get(str(entry.get("registered_name"))), given.get(name), *known):
-        if isinstance(found, type) and issubclass(found, Network) and not found.__module__.startswith("layerhub."):
-            return found
-    return None
-
-
-def model_kind(name: str) -> type[Network]:
-    """The class of models that a config calls so. Raises UnknownNameError."""
-    name = "Model" if name == "Functional" else name
-    if name not in Network.kinds:
-        raise UnknownNameError(
-            f"no model is called {name!r}.{suggest(name, Network.kinds)} A class of your own must be defined, or given "
-            f"in custom_objects={{{name!r}: …}}, before its models are read"
-        )
-    return Network.kinds[name]
-
-
-def input_of(entry: Mapping[str, Any]) -> Tensor:
-    """The input that an InputLayer's entry describes."""
-    layer, config = deserialize_layer(entry), entry["config"]
-    return Input(batch_shape=layer.full_shape, dtype=config.get("dtype"), sparse=layer.sparse, name=config.get("name"))
-
-
-def _is_graph(layer: Any) -> bool:
-    """Whether Keras takes a layer for a graph: models are, that are no stack of layers."""
-    return isinstance(layer, Network) and not isinstance(layer, Network.kinds["Sequential"])
-
-
-def _call(
-    layers: Mapping[str, Any], calls: Mapping[str, Sequence[dialect.Call]], made: dict[dialect.Key, Tensor], name: str
-) -> None:
-    """Call the layers of the graph ``name`` as listed, each as soon as what it takes is made, into ``made``."""
-    listed = [(layer, number, call) for layer, of in calls.items() for number, call in enumerate(of)]
-    missing: list[int] = []
-    takers: dict[Any, list[int]] = defaultdict(list)
-    for index, (layer, number, call) in enumerate(listed):
-        # A layer's calls come one after the other, as their numbers say.
-        needs = {key for key in call.keys if key not in made} | ({(layer, number - 1)} if number else set())
-        missing.append(len(needs))
-        for key in needs:
-            takers[key].append(index)
-    ready = [index for index, count in enumerate(missing) if not count]
-    done = 0
-    while ready:
-        layer, number, call = listed[heappop(ready)]
-        args, kwargs = call.given(made)
-        outputs = structure.flat(layers[layer](*args, **kwargs))
-        new = {dialect.Key(layer, number, k): y for k, y in enumerate(outputs)}
-        made.update(new)
-        done += 1
-        for index in (index for key in (*new, (layer, number)) for index in takers.pop(key, ())):
-            missing[index] -= 1
-            if not missing[index]:
-                heappush(ready, index)
-    if done < len(listed):
-        raise GraphError(f"the config of {name} has a cycle, or speaks of a layer that it lacks")
-
-
-def _named(entry: Any) -> dict[str, Any]:
-    """A layer's entry in the config of a graph, which has a name. Raises FileFormatError."""
-    if isinstance(entry, Mapping) and isinstance(entry.get("config"), Mapping):
-        name = entry.get("name", entry["config"].get("name"))
-        if isinstance(name, str) and isinstance(entry.get("class_name"), str):
-            return {**entry, "name": name}
-    raise FileFormatError(f"a layer of a model is {{'class_name': …, 'name': …, 'config': …}}, not {entry!r:.200}")

@@ -22,6 +22,7 @@ from layerhub.spec.axes import Shape, broadcast, product
 from layerhub.spec.domains import Domain
 from layerhub.spec.layer import In, Layer, Out
 from layerhub.spec.masks import stops
+from layerhub.variable import HOST
 
 TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 """Types, from narrow to wide: of two that meet, the wider one holds."""
@@ -221,7 +222,7 @@ class Operation(Layer):
 
         def run(*xs: Any) -> Any:
             given = [x.astype(types[kinds[number]]) for number, x in enumerate(xs)]
-            return self.define(_host(), given)
+            return self.define(HOST, given)
 
         try:
             with np.errstate(all="ignore"):
@@ -253,12 +254,6 @@ class Operation(Layer):
         if self.function == "sum" and dtype_name(y) != names[0]:  # where the standard widens ints
             y = xp.astype(y, getattr(xp, names[0]))
         return y
-
-
-def _host() -> Any:
-    from layerhub.variable import HOST
-
-    return HOST
 
 
 def widest(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from layerhub.namespace import EXTRAS, STANDARD
+from layerhub.registry import registry
 from layerhub.spec import KINDS
 from layerhub.variable import HOST
 
@@ -31,9 +32,7 @@ def namespace_of(x: Any) -> Any:
         if isinstance(x, (np.ndarray, np.generic)):
             _spaces[kind] = HOST
         else:
-            from layerhub.graph import owner
-
-            _spaces[kind] = owner(x).xp
+            _spaces[kind] = registry().owner(x).xp
     return _spaces[kind]
 
 

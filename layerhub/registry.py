@@ -19,7 +19,7 @@ from typing import Any
 import pluggy
 
 from layerhub import hookspecs
-from layerhub.errors import BackendError, KernelError, ParameterError, PluginError, suggest
+from layerhub.errors import BackendError, GraphError, KernelError, ParameterError, PluginError, suggest
 from layerhub.hookspecs import API_VERSIONS, BackendEntry, Exporter
 from layerhub.kernels import Call, Kernel, KernelSet
 from layerhub.spec import KINDS, Spec, collect
@@ -157,6 +157,22 @@ class Registry:
     def loaded(self) -> list[Any]:
         """The backends that are in use in this process."""
         return list(self._loaded.values())
+
+    def owner(self, x: Any) -> Any:
+        """The backend that owns a native tensor; numpy owns ndarrays. Raises GraphError where none does."""
+        for backend in self.loaded():
+            if backend.owns(x):
+                return backend
+        # A tensor's framework is imported already, so its backend is cheap to load; no other one is tried.
+        roots = {base.__module__.partition(".")[0] for base in type(x).__mro__}
+        for name, (entry, _) in self.entries.items():
+            if roots & set(entry.requires):
+                backend = self.backend(name)
+                if backend.owns(x):
+                    return backend
+        raise GraphError(
+            f"no backend owns {type(x).__module__}.{type(x).__qualname__}; give a tensor of an installed backend"
+        )
 
     def check_usable(self, name: str) -> None:
         """Raise BackendError, saying what to install, where a backend cannot be used; nothing is imported for it."""

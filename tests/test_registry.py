@@ -11,7 +11,7 @@ import pytest
 
 import layerhub as lh
 from layerhub.contract import Backend
-from layerhub.errors import BackendError, DTypeError, LayerHubError, UnknownNameError
+from layerhub.errors import BackendError, DTypeError, GraphError, LayerHubError, UnknownNameError
 from layerhub.hookspecs import BackendEntry, hookimpl
 from layerhub.registry import Registry
 from layerhub.registry import registry as installed
@@ -90,6 +90,23 @@ def test_a_backend_is_the_argument_else_the_scope_else_the_environment_else_nump
     with lh.backend("numpy"):
         assert lh.Sequential([lh.Input((3,))]).backend == "numpy"
     assert lh.Sequential([lh.Input((3,))], backend="numpy").backend == "numpy"
+
+
+def test_an_array_is_owned_by_the_backend_of_the_library_that_its_class_stems_from():
+    class Owner(Tiny):
+        def owns(self, x):
+            return isinstance(x, np.ndarray)
+
+    class Weight(np.ndarray):
+        """A class of a user's module."""
+
+    registry = registry_of(
+        BackendEntry("other", load=Tiny, requires=("json",)), BackendEntry("tiny", load=Owner, requires=("numpy",))
+    )
+    assert registry.owner(np.zeros(3).view(Weight)) is registry.backend("tiny")
+    assert registry.loaded() == [registry.backend("tiny")]
+    with pytest.raises(GraphError, match="no backend owns builtins"):
+        registry.owner(object())
 
 
 def test_the_functions_of_the_package_stay_functions_when_modules_of_their_names_are_imported():

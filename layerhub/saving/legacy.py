@@ -129,7 +129,7 @@ def modern(value: Any) -> Any:
 
 
 def read(opened: Any, model: Any, by_name: bool, skip_mismatch: bool) -> Values:
-    """The values that a file has for the weights of a model. See ``Network.load_weights``."""
+    """The values that a file has for the weights of a model. See ``Writable.load_weights``."""
     group = _weights_group(opened)
     backend = _text(hdf5.attribute(group, "backend"))
     if backend in ("theano", "cntk"):

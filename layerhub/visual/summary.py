@@ -29,7 +29,7 @@ def print_summary(
     show_trainable: bool = False,
     layer_range: Sequence[str] | None = None,
 ) -> None:
-    """Print the table of a model; see ``Network.summary`` for the arguments. Raises ParameterError for wrong ones."""
+    """Print the table of a model; see ``Writable.summary`` for the arguments. Raises ParameterError for wrong ones."""
     from rich.console import Console
     from rich.measure import Measurement
 
