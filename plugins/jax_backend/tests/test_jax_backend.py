@@ -163,3 +163,18 @@ def test_a_large_maximum_does_not_hide_nan(dtype, compiled):
         lh.layers.Minimum(), [x, np.flip(x, axis=1)], backend="jax", dtype=dtype, compiled=compiled
     )
     assert np.isnan(both.outputs[0]).sum() == 2
+
+
+def test_large_windows_are_left_to_the_definition_which_compiles_in_time():
+    served = {}
+    for layer, shape in [
+        (lh.layers.MaxPooling2D(3), (2, 9, 9, 2)),
+        (lh.layers.MaxPooling2D(6), (2, 12, 12, 2)),
+        (lh.layers.AdaptiveMaxPooling3D(2), (2, 4, 4, 4, 2)),
+        (lh.layers.AdaptiveMaxPooling3D(1), (2, 10, 4, 5, 3)),
+    ]:
+        x = np.random.default_rng(0).normal(size=shape).astype("float32")
+        found = lh.evaluate_layer(layer, x, backend="jax", compiled=True)
+        served[shape] = found.routes[0].partition(" ")[0]
+        assert np.array_equal(found.outputs[0], lh.evaluate_layer(layer, x).outputs[0])
+    assert list(served.values()) == ["kernel", "definition", "kernel", "definition"]

@@ -1,7 +1,10 @@
-"""Max pooling as one pass over the window.
+"""Max pooling of small windows as one pass over the window.
 
-Not lax.reduce_window: the gradient of its maximum takes 50 times as long on CPU.
+Not lax.reduce_window: the gradient of its maximum takes 50 times as long on CPU. For large windows the definition
+serves: each place of a window takes XLA the longer to compile the more there are, all of 144 some 20 seconds.
 """
+
+import math
 
 from jax import numpy as jnp
 
@@ -9,6 +12,9 @@ from layerhub.kernels import KernelSet
 from layerhub_jax import namespace as xp
 
 kernels = KernelSet()
+
+MOST = 27
+"""Places of a window that are gone through one by one: three in each of three dimensions."""
 
 
 def max_pooling(layer, x):
@@ -21,8 +27,13 @@ def max_pooling(layer, x):
     return layer.as_declared(xp, largest)
 
 
-def even(layer, call):
-    return layer.even(call.shapes[0]) is not None
+def small(layer, call):
+    return math.prod(layer.pool_size) <= MOST
+
+
+def even_and_small(layer, call):
+    pooling = layer.even(call.shapes[0])
+    return pooling is not None and small(pooling, call)
 
 
 def adaptive_max_pooling(layer, x):
@@ -30,5 +41,5 @@ def adaptive_max_pooling(layer, x):
 
 
 for rank in (1, 2, 3):
-    kernels.register(f"MaxPooling{rank}D")(max_pooling)
-    kernels.register(f"AdaptiveMaxPooling{rank}D", when=even)(adaptive_max_pooling)
+    kernels.register(f"MaxPooling{rank}D", when=small)(max_pooling)
+    kernels.register(f"AdaptiveMaxPooling{rank}D", when=even_and_small)(adaptive_max_pooling)
