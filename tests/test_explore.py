@@ -12,7 +12,9 @@ from layerhub_conformance.explore import EXAMPLES, Explorer, explore
 from layerhub_conformance.generate import triples
 from layerhub_conformance.generate.covering import Cover
 from layerhub_conformance.generate.problem import problem_of
+from layerhub_conformance.report.model import Result
 from layerhub_conformance.session import Session
+from layerhub_conformance.trial import Trial
 
 from layerhub.errors import ParameterError
 from layerhub.spec import KINDS
@@ -61,6 +63,26 @@ def test_an_interrupted_run_goes_on_where_it_stopped(session, tmp_path):
     tried = [case.id for case in whole]
     assert tried[:50] == [c.id for name in layers for c in list(triples(KINDS["layer"].find(name)))[:EXAMPLES]]
     assert seen[0].id == tried[50] and [case.id for case in seen] == tried[50:120]
+
+
+def failing(case: Case, message: str) -> list[Result]:
+    name = Trial("values", case, "numpy", "float32").id
+    return [Result(name, case.layer, "layer", "values", case.id, "numpy", "float32", verdict="fail", message=message)]
+
+
+@pytest.mark.parametrize("message, times", [("no answer within 5 s", 9), ("ValueError: once", 1)])
+def test_what_hangs_or_fails_only_once_is_told_and_the_rest_goes_on(session, tmp_path, message, times):
+    found = explorer(session, tmp_path / "explore.jsonl", [], 0)
+    tried: list[Case] = []
+
+    def attempt(case: Case) -> list[Result]:
+        tried.append(case)
+        return failing(case, message) if 3 < len(tried) <= 3 + times else []
+
+    found.attempt = attempt  # type: ignore[method-assign]
+    assert found._round(1, "Dense", [], time.monotonic() + 3600)
+    assert [row["messages"][0].splitlines()[3] for row in found.failures.values()] == [message]
+    assert rounds(tmp_path / "explore.jsonl") == [(1, "Dense")] and len(tried) <= EXAMPLES + times
 
 
 def test_a_line_that_was_cut_short_is_passed_by(session, tmp_path):

@@ -31,6 +31,8 @@ STARTING = 300.0
 """Seconds that a backend may take to load."""
 RENEWED = 400
 """Calls after which a process that compiles them all begins anew: what it compiled stays in its memory."""
+SILENT = "no answer within"
+"""How the message begins of a call that took too long."""
 STARTS = 3
 """How many times in a row a backend may fail to load before it is given up."""
 
@@ -148,7 +150,7 @@ class Bench:
             self._pipe.send(question)
             if not self._pipe.poll(limit):
                 self.close()
-                raise HungError(f"no answer within {limit:g} s")
+                raise HungError(f"{SILENT} {limit:g} s")
             good, answer, self.foreign = self._pipe.recv()
         except (EOFError, OSError) as problem:
             self._process.join(5)

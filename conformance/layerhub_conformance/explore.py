@@ -19,12 +19,14 @@ from typing import Any
 
 import click
 from hypothesis import Phase, given, seed, settings
+from hypothesis.errors import FlakyFailure
 
 from layerhub.errors import ParameterError
 from layerhub.layers import Layer
 from layerhub.registry import registry
 from layerhub.spec import KINDS
 from layerhub_conformance import reproducer
+from layerhub_conformance.bench import SILENT
 from layerhub_conformance.case import Case
 from layerhub_conformance.checks import table
 from layerhub_conformance.expected import diverges
@@ -109,18 +111,27 @@ class Explorer:
                 yield failed
 
     def _drawn(self, spec: type[Layer], number: int) -> Iterator[list[Result]]:
+        hung: list[list[Result]] = []
+        last: list[Result] = []
+
         @seed(number)
         @settings(max_examples=EXAMPLES, database=None, deadline=None, phases=(Phase.generate, Phase.shrink))
         @given(configurations(spec))
         def drawn(case: Case) -> None:
             failed = self.attempt(case)
-            if failed:
+            if any(result.message.startswith(SILENT) for result in failed):
+                hung.append(failed)  # not reduced: each attempt would take as long
+            elif failed:
+                last[:] = failed
                 raise DivergenceError(failed)
 
         try:
             drawn()
         except DivergenceError as found:
             yield found.results
+        except FlakyFailure:  # what failed once did not fail again
+            yield last
+        yield from hung
 
     def attempt(self, case: Case) -> list[Result]:
         """The failing results of a case on all backends, but for what is no news."""
