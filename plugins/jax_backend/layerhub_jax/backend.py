@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import jax
@@ -117,7 +117,18 @@ class JaxBackend(Backend):
         return JaxExecutor(self, program, device)
 
     def compiled(self, function: Callable[..., Any], draft: bool = False) -> Callable[..., Any]:
-        return jax.jit(function, compiler_options=DRAFT if draft else None)
+        return jax.jit(function, **(drafting() if draft else {}))
+
+
+@cache
+def drafting() -> dict[str, Any]:
+    """What makes jax.jit compile drafts: nothing, where this version does not know these options."""
+    options = {"compiler_options": DRAFT}
+    try:
+        jax.jit(lambda x: x, **options)(0.0)
+    except (TypeError, jax.errors.JaxRuntimeError):
+        return {}
+    return options
 
 
 def _named(device: jax.Device) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -178,3 +180,12 @@ def test_large_windows_are_left_to_the_definition_which_compiles_in_time():
         served[shape] = found.routes[0].partition(" ")[0]
         assert np.array_equal(found.outputs[0], lh.evaluate_layer(layer, x).outputs[0])
     assert list(served.values()) == ["kernel", "definition", "kernel", "definition"]
+
+
+def test_drafts_are_compiled_by_options_that_this_version_knows(monkeypatch):
+    backend = registry().backend("jax")
+    module = sys.modules[type(backend).__module__]
+    assert module.drafting() == {"compiler_options": module.DRAFT}
+    assert float(backend.compiled(lambda xs: xs[0] + 1, draft=True)([jax.numpy.asarray(1.0)])) == 2
+    monkeypatch.setattr(module, "DRAFT", {"xla_cpu_no_such_option": True})
+    assert module.drafting.__wrapped__() == {}
