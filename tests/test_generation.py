@@ -13,7 +13,7 @@ from hypothesis import find, given, settings
 from layerhub_conformance.case import Case
 from layerhub_conformance.cases import corpus
 from layerhub_conformance.data import SETS
-from layerhub_conformance.generate import boundaries, coverage, covering, data_sets, freeze, frozen, invalid
+from layerhub_conformance.generate import boundaries, coverage, covering, data_sets, freeze, frozen, invalid, triples
 from layerhub_conformance.generate.configurations import configurations
 from layerhub_conformance.generate.covering import Cover
 from layerhub_conformance.generate.frozen import members
@@ -125,7 +125,7 @@ def test_what_says_no_case_is_refused(text):
 
 def test_every_triple_takes_more_rows_than_every_pair_and_has_them_all():
     spec = layer("GlobalMaxPooling1D")
-    rows = [problem_of(spec).read(case) for case in covering(spec, 3)]
+    rows = [problem_of(spec).read(case) for case in triples(spec)]
     cover = Cover(problem_of(spec), 3)
     for row in rows:
         cover.seen(row)

@@ -16,6 +16,9 @@ SHARE = 1.25
 UNDECIDED = "undecided"
 """The pattern of an array too much of which hangs on comparisons that rounding may turn: that is no backend's fault."""
 
+SPECIAL = "special values"
+"""The pattern of an array that is nowhere wrong but where NaN or an infinity was expected, and another of these came."""
+
 
 @dataclass
 class Expected:
@@ -122,7 +125,7 @@ def _told(expected: Expected, got: np.ndarray, counted: np.ndarray, share: float
 def pattern(expected: np.ndarray, got: np.ndarray, off: np.ndarray) -> str:
     """What the wrong elements have in common."""
     if not np.isfinite(got[off]).all():
-        return "NaN or infinity" if np.isfinite(expected[off]).any() else "special values"
+        return "NaN or infinity" if np.isfinite(expected[off]).any() else SPECIAL
     share = off.mean()
     if got.size > 1 and share > 0.5:
         return _factor(expected[off], got[off])

@@ -8,6 +8,7 @@ other; after training the weights are in the model, and it goes on to numpy.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -43,6 +44,8 @@ def main() -> None:
         one = train(alone.native.train(), lambda batch: batch)
         compare((losses / size).tolist(), torch.stack(one).tolist(), model, alone.get_weights())
     dist.barrier()
+    # What is left of DistributedDataParallel holds the group, whose threads are to end before the process does.
+    gc.collect()
     dist.destroy_process_group()
 
 
