@@ -165,7 +165,7 @@ class Explorer:
 
 
 def _undecided(result: Result) -> bool:
-    """Whether the data are too near a kink, or overflow, and so show nothing: drawn ones may, those of the corpus not."""
+    """Whether the data are too near a kink, or overflow, so that they show nothing: those of the corpus do not."""
     silent = {UNDECIDED} if result.case.endswith("data=specials") else {UNDECIDED, SPECIAL}
     patterns = {finding.pattern for finding in result.findings if not finding.right}
     return bool(patterns) and patterns <= silent

@@ -17,7 +17,7 @@ UNDECIDED = "undecided"
 """The pattern of an array too much of which hangs on comparisons that rounding may turn: that is no backend's fault."""
 
 SPECIAL = "special values"
-"""The pattern of an array that is nowhere wrong but where NaN or an infinity was expected, and another of these came."""
+"""The pattern of an array that is wrong only where NaN or an infinity was expected, and another of these came."""
 
 
 @dataclass
