@@ -176,6 +176,21 @@ def test_few_elements_are_not_judged_together(usual):
     assert cell(result(findings=(few,))).verdict == "pass"
 
 
+def test_what_the_definition_served_counts_for_its_route_too(usual):
+    # Training alone has a kernel here; by the definition, its errors are a part of all, whichever route the rest took.
+    large = Finding("output 0", worst=0.9, size=20, resolution=1e-6, rms=0.3, mean=0.0)
+    exact = Finding("output 0", worst=0.0, size=180, resolution=1e-6, rms=0.0, mean=0.0)
+    trained = [
+        result(findings=(large,), route=route, served=(s,)) for route, s in (("kernel", "k"), ("definition", "d"))
+    ]
+    rest = result(findings=(exact,), served=("definition", "definition"))
+    assert judgement.routes(rest) == ("kernel", "definition")
+    assert judgement.routes(trained[0]) == ("kernel",) and judgement.routes(trained[1]) == ("definition",)
+    assert cell(*trained, rest).verdict == "pass"
+    large_alone = Finding("output 0", worst=0.9, size=60, resolution=1e-6, rms=0.3, mean=0.0)
+    assert cell(result(findings=(large_alone,), route="definition", served=("definition",))).verdict == "fail"
+
+
 def test_a_cell_that_proves_nothing_is_mistrusted(usual):
     constant = Finding("output 0", worst=0.0, size=100, resolution=1e-6, rms=0.0, mean=0.0, varied=False)
     coarse = Finding("output 0", worst=0.1, size=100, resolution=1e-2, rms=0.05, mean=0.0)

@@ -7,6 +7,7 @@ a scaling by one part in a million, which stays within every bound. And a cell t
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,12 @@ def group(result: Result, direction: str) -> str:
     return f"{result.kind}/{result.subject}/{result.check}/{result.dtype}/{direction}/{data}"
 
 
+def routes(result: Result) -> tuple[str, ...]:
+    """Those that a result speaks of: where no kernel served, the definition's too, which is then not taken again."""
+    both = result.route == "kernel" and set(result.served) == {"definition"}
+    return (result.route, "definition") if both else (result.route,)
+
+
 Experience = Mapping[str, tuple[float, float]]
 
 
@@ -52,8 +59,8 @@ class Gathered:
             # What is known to fail says nothing of the rest.
             if finding.direction == direction and result.verdict != "xfail":
                 self.findings.append(finding)
-                if result.verdict == "pass":
-                    self.pools[f"{group(result, direction)}/{result.route}"].add(finding)
+                for route in routes(result) if result.verdict == "pass" else ():
+                    self.pools[f"{group(result, direction)}/{route}"].add(finding)
 
 
 def judge(results: Iterable[Result], complete: bool) -> list[Cell]:
@@ -140,8 +147,8 @@ def gain_experience(results: Sequence[Result], path: Path = EXPERIENCE, known: E
     pools: dict[str, Pool] = defaultdict(Pool)
     for result in results:
         if result.verdict == "pass":
-            for finding in result.findings:
-                pools[f"{group(result, finding.direction)}/{result.backend}/{result.route}"].add(finding)
+            for finding, route in itertools.product(result.findings, routes(result)):
+                pools[f"{group(result, finding.direction)}/{result.backend}/{route}"].add(finding)
     worst: dict[str, tuple[float, float]] = dict(known or {})
     for name, pool in pools.items():
         if pool.size >= ENOUGH:
