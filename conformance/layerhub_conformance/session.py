@@ -186,17 +186,17 @@ class Session:
         Compiling is what takes the time. So of the checks with many cases, only the first cases of a layer are tried
         with every type and route, compiled as users would. The others share types and routes out among them; and
         layers that differ in the number of dimensions only, unless they were asked for by name, share the cases.
-        These, and the other checks, compile drafts.
+        These, the other checks, and the smoke test compile drafts.
         """
         if item.check.compiled or not trials:  # the former is what all checks do here
             return []
-        if self.cases or (item.check.shared and item.subject in firsts(2)):
-            return [replace(trial, mode="compiled") for trial in trials]
-        if item.check.shared:
+        whole = self.cases or (item.check.shared and item.subject in firsts(2))
+        if item.check.shared and not whole:
             turn, which = divmod(item.subject.seed, len(trials))
             kin = (item.subject.layer,) if self.layers else akin(item.subject.layer)
             trials = [trials[which]] if kin[turn % len(kin)] == item.subject.layer else []
-        return [replace(trial, mode="draft") for trial in trials]
+        mode = "compiled" if whole and self.tier != "smoke" else "draft"
+        return [replace(trial, mode=mode) for trial in trials]
 
     def close(self) -> None:
         for bench in self._benches.values():
