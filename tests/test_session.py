@@ -363,3 +363,10 @@ def test_what_only_hands_on_is_not_counted():
     assert {name for kind in JUDGED for name in set(KINDS[kind]) - set(judged(kind))} == {
         "custom", "FunctionLoss", "FunctionMetric", "MeanMetricWrapper", "LossScaleOptimizer", "MultiOptimizer"
     }  # fmt: skip
+
+
+def test_a_case_by_itself_runs_as_it_may_have_failed():
+    case = next(c for c in corpus() if c.layer == "Conv2D" and c not in firsts(2))
+    session = Session(backends=["numpy"], cases=[f"values: {case.id}"])
+    found = trials_of(session, ("Conv2D",))["Conv2D"]
+    assert {trial.mode for trial in found} == {"compiled", "draft"} and len({trial.id for trial in found}) == 8

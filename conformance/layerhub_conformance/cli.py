@@ -51,7 +51,7 @@ def conformance(context: click.Context, **given: Any) -> None:
 
         status = explore(
             given["backend"], given["layer"], given["minutes"], Path(given["report"] or "."), click.echo,
-            int(given["workers"]), given["dtype"], given["timeout"],
+            int(given["workers"]), given["dtype"], given["timeout"], given["device"],
         )  # fmt: skip
         sys.exit(status)
     sys.exit(_run(given))

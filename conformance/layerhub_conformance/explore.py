@@ -174,6 +174,7 @@ def _undecided(result: Result) -> bool:
 def explore(
     backends: Sequence[str], layers: Sequence[str], minutes: float, folder: Path, tell: Callable[[str], Any],
     workers: int = 1, dtypes: Sequence[str] = (), limit: float = 60.0,
+    device: str | None = None,
 ) -> int:  # fmt: skip
     """Explore for some minutes, going on from what ``folder`` holds; gives 1 where something was found, else 0.
 
@@ -188,7 +189,8 @@ def explore(
     for name in names:
         problem_of(_spec(name))
     file = folder / "explore.jsonl"
-    asked = {"backends": list(backends or registry().usable()), "dtypes": list(dtypes), "limit": limit}
+    asked: dict[str, Any] = {"backends": list(backends or registry().usable()), "dtypes": list(dtypes)}
+    asked |= {"limit": limit, "device": device}
     if workers > 1:
         # Anew, for what a fork would take along of frameworks' threads does not go on there.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:

@@ -164,11 +164,11 @@ class Session:
         """
         bench, results, taken = self.bench(item.backend), [], set()
         for trial in self.trials(item):
-            if trial.route == "definition" and trial.dtype in taken:
+            if trial.route == "definition" and (trial.dtype, trial.mode) in taken:
                 continue
             results.append(conduct(trial, bench))
             if trial.route == "kernel" and set(results[-1].served) == {"definition"}:
-                taken.add(trial.dtype)
+                taken.add((trial.dtype, trial.mode))
         return results
 
     def trials(self, item: Item) -> list[Trial]:
@@ -190,7 +190,9 @@ class Session:
         """
         if item.check.compiled or not trials:  # the former is what all checks do here
             return []
-        whole = self.cases or (item.check.shared and item.subject in firsts(2))
+        if self.cases:  # a case by itself: as users compile it, and as the run did that it may have failed in
+            return [replace(trial, mode=mode) for trial in trials for mode in ("compiled", "draft")]
+        whole = item.check.shared and item.subject in firsts(2)
         if item.check.shared and not whole:
             turn, which = divmod(item.subject.seed, len(trials))
             kin = (item.subject.layer,) if self.layers else akin(item.subject.layer)

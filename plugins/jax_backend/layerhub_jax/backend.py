@@ -23,7 +23,7 @@ DRAFT = {
     "xla_cpu_parallel_codegen_split_count": 1,
     "xla_cpu_use_fusion_emitters": False,
 }
-"""What makes XLA compile in half of the time, on CPU; elsewhere it is without effect."""
+"""What makes XLA compile in half of the time on CPU."""
 
 
 class JaxBackend(Backend):
